@@ -1,0 +1,80 @@
+"""Ferret: a tracing profiler whose recording never gets in the way of the program that it watches.
+
+Everything that users rely on is here; the modules behind it are imported when a name is first used, so that
+`import ferret` alone costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ferret.config import Settings
+    from ferret.core import Profiler, configure, get_profiler, in_context, measure
+    from ferret.errors import ConfigError, FerretError, LostSpansWarning, PluginError, StorageError
+    from ferret.hookspecs import hookimpl
+    from ferret.models import AggregatedStats, DeliveryReport, Ledger, RunInfo, SpanModel, TraceNode
+    from ferret.report import Report
+    from ferret.span import Span
+
+_HOMES = {
+    "AggregatedStats": "models",
+    "ConfigError": "errors",
+    "DeliveryReport": "models",
+    "FerretError": "errors",
+    "Ledger": "models",
+    "LostSpansWarning": "errors",
+    "PluginError": "errors",
+    "Profiler": "core",
+    "Report": "report",
+    "RunInfo": "models",
+    "Settings": "config",
+    "Span": "span",
+    "SpanModel": "models",
+    "StorageError": "errors",
+    "TraceNode": "models",
+    "configure": "core",
+    "get_profiler": "core",
+    "hookimpl": "hookspecs",
+    "in_context": "core",
+    "measure": "core",
+}
+
+__all__ = [
+    "AggregatedStats",
+    "ConfigError",
+    "DeliveryReport",
+    "FerretError",
+    "Ledger",
+    "LostSpansWarning",
+    "PluginError",
+    "Profiler",
+    "Report",
+    "RunInfo",
+    "Settings",
+    "Span",
+    "SpanModel",
+    "StorageError",
+    "TraceNode",
+    "configure",
+    "get_profiler",
+    "hookimpl",
+    "in_context",
+    "measure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ferret' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ferret.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

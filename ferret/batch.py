@@ -1,0 +1,135 @@
+"""A batch: finished spans on their way to a sink, with an identity that stays the same when it comes again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ferret import span as spans
+from ferret.span import ThreadInfo, format_id
+from ferret.tags import plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ferret.span import Record
+
+
+class SpanData(msgspec.Struct, frozen=True, omit_defaults=False):
+    """A finished span as a sink sees it; the attributes are those of `ferret.models.SpanModel`.
+
+    Ids are 16 hex digits; times are seconds since the epoch, `duration` is in seconds and never negative.
+    """
+
+    span_id: str
+    parent_id: str | None
+    run_id: str
+    name: str
+    start_time: float
+    end_time: float
+    duration: float
+    tags: dict[str, Any] = {}
+    status: str = "ok"
+    error: str | None = None
+    error_type: str | None = None
+    process_id: int = 0
+    thread_id: int = 0
+    thread_name: str = ""
+    task_name: str | None = None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where batches come from: one profiler in one process. A forked child is an origin of its own.
+
+    Attributes:
+        run_id: the run, shared by all processes that record into it.
+        token: 16 random hex digits, unlike those of any other profiler or process.
+        process_id: the operating system's number, which may come again within a run.
+        anchor_ns: what to add to a record's times for nanoseconds since the epoch.
+    """
+
+    run_id: str
+    token: str
+    process_id: int
+    anchor_ns: int
+
+    @classmethod
+    def here(cls, run_id: str) -> Origin:
+        """This process, now."""
+        return cls(run_id, secrets.token_hex(8), os.getpid(), spans.clock.anchor_ns)
+
+
+class Batch:
+    """Finished spans, in the order in which they were handed over. Immutable; may be read from any thread.
+
+    Attributes:
+        origin: the profiler and process that recorded them.
+        sequence: the batch's number within its origin, counted from 0 without a gap.
+        records: the spans as tuples (`ferret.span.Record`).
+        threads: the threads that records name by index.
+        attempt: 1 the first time; more when the batch comes again because it is not known to be stored.
+    """
+
+    __slots__ = ("attempt", "origin", "records", "sequence", "threads")
+
+    def __init__(
+        self,
+        origin: Origin,
+        sequence: int,
+        records: Sequence[Record],
+        threads: Sequence[ThreadInfo] | None = None,
+        attempt: int = 1,
+    ) -> None:
+        self.origin = origin
+        self.sequence = sequence
+        self.records = records
+        self.threads = spans.threads if threads is None else threads
+        self.attempt = attempt
+
+    @property
+    def id(self) -> str:
+        """The same for the same batch, however often it comes: a sink stores an id once."""
+        return f"{self.origin.token}-{self.sequence}"
+
+    def again(self) -> Batch:
+        """The same batch, for another attempt."""
+        return Batch(self.origin, self.sequence, self.records, self.threads, self.attempt + 1)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[SpanData]:
+        origin, threads = self.origin, self.threads
+        for span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome in self.records:
+            status, error, error_type = ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
+            start_time = (origin.anchor_ns + start_ns) / 1e9
+            duration = (end_ns - start_ns) / 1e9
+            thread_id, thread_name = threads[thread]
+            yield SpanData(
+                span_id=format_id(span_id),
+                parent_id=format_id(parent_id) if parent_id else None,
+                run_id=origin.run_id,
+                name=plain_text(name),
+                start_time=start_time,
+                end_time=start_time + duration,
+                duration=duration,
+                tags={} if tags is None else msgspec.json.decode(tags),
+                status=status,
+                error=error,
+                error_type=error_type,
+                process_id=origin.process_id,
+                thread_id=thread_id,
+                thread_name=thread_name,
+                task_name=None if task is None else plain_text(task),
+            )
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The spans by attribute, `{"span_id": [...], "name": [...], ...}`, each list as long as the batch."""
+        rows = list(self)
+        return {field: [getattr(row, field) for row in rows] for field in SpanData.__struct_fields__}
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id} of {len(self)} spans>"

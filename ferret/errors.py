@@ -1,0 +1,29 @@
+"""Every exception that ferret raises on purpose, and its one warning."""
+
+
+class FerretError(Exception):
+    """Base of all errors raised by ferret."""
+
+
+class ConfigError(FerretError, ValueError):
+    """An option has a value that cannot work; the message says where it came from and what would be right."""
+
+
+class PluginError(FerretError, LookupError):
+    """A writer or sink was asked for by a name that no sound plugin gives, or that two give."""
+
+
+class StorageError(FerretError):
+    """A file or database cannot be used: it is missing, unwritable, of another kind, or damaged."""
+
+
+class FormatError(StorageError):
+    """Stored bytes are not a segment that this version can read."""
+
+
+class WorkerDied(FerretError):
+    """The process writer's child ended, again and again, before it had stored what it was given."""
+
+
+class LostSpansWarning(RuntimeWarning):
+    """Spans were not stored. Given once per profiler; the exact numbers are in `Profiler.stats()`."""

@@ -1,0 +1,145 @@
+"""The public models: what reports, sinks and programs look at. None of them is made while recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SpanModel(BaseModel):
+    """One span. Times are seconds since the epoch; `duration` is in seconds, and None while the span is open."""
+
+    span_id: str = ""
+    """16 hex digits."""
+    parent_id: str | None = None
+    run_id: str
+    name: str
+
+    start_time: float = 0.0
+    end_time: float | None = None
+    duration: float | None = None
+
+    tags: dict[str, Any] = Field(default_factory=dict)
+    status: str = "ok"
+    """`"ok"`, `"error"`, or a word that the program chose."""
+    error: str | None = None
+    """The exception's message."""
+    error_type: str | None = None
+    """The exception's class."""
+
+    process_id: int = 0
+    thread_id: int = 0
+    thread_name: str = ""
+    task_name: str | None = None
+    """The asyncio task, where there was one."""
+
+
+class Ledger(BaseModel):
+    """Where every span that was recorded is: `recorded == written + dropped + failed + pending`.
+
+    Exact whenever no `record` call is in the middle of running; a call that is counts as not yet recorded.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recorded: int = 0
+    """Spans that ended."""
+    written: int = 0
+    """Spans that the sink took."""
+    dropped: int = 0
+    """Spans that were never offered to the sink: the sum of `dropped_by`."""
+    failed: int = 0
+    """Spans that the sink did not take: the sum of `failed_by`."""
+    pending: int = 0
+    """Spans that are still on their way. 0 after `close()`."""
+    dropped_by: dict[str, int] = Field(default_factory=dict)
+    """By reason: `overflow`, `closed` (recorded after `close`), `suppressed` (recorded by the profiler's own sink),
+    `not_owner` (open across a fork and ended in the child, where the parent owns it)."""
+    failed_by: dict[str, int] = Field(default_factory=dict)
+    """By reason: the name of the sink's exception, or `close_timeout`."""
+
+    @property
+    def lost(self) -> int:
+        """Spans that will not be found in the sink."""
+        return self.dropped + self.failed
+
+
+class DeliveryReport(Ledger):
+    """What `Profiler.close` returns: the final ledger."""
+
+    timed_out: bool = False
+    """Whether the sink had not finished within `close_timeout`. What it had not confirmed counts as failed."""
+
+
+class ProcessInfo(BaseModel):
+    """One profiler in one process of a run: the facts that are stored beside its spans."""
+
+    run_id: str
+    token: str
+    """16 hex digits, unlike those of any other profiler or process."""
+    process_id: int
+    program: str = ""
+    argv: list[str] = Field(default_factory=list)
+    python: str = ""
+    host: str = ""
+    writer: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    ended_at: float | None = None
+    """None while it runs, and for ever if it was killed."""
+    ledger: Ledger | None = None
+    """Stored at the end."""
+
+
+class RunInfo(BaseModel):
+    """One run, as `Report.runs` lists it: all its processes together."""
+
+    run_id: str
+    program: str = ""
+    started_at: float
+    ended_at: float | None = None
+    """When its last process ended; None if one of them has not, or was killed."""
+    spans: int = 0
+    errors: int = 0
+    lost: int = 0
+    """Spans that its ledgers say are missing."""
+    processes: list[ProcessInfo] = Field(default_factory=list)
+
+    @property
+    def unclean(self) -> bool:
+        """Whether a process of the run still records, or was killed before it could close."""
+        return any(process.ended_at is None for process in self.processes)
+
+
+@dataclass
+class AggregatedStats:
+    """All spans of one name in a run. Durations are in seconds."""
+
+    name: str
+    count: int
+    total_duration: float
+    avg_duration: float
+    min_duration: float
+    max_duration: float
+    error_count: int
+    error_rate: float
+
+
+@dataclass
+class TraceNode:
+    """A span and the spans within it."""
+
+    span: SpanModel
+    children: list[TraceNode] = field(default_factory=list)
+
+    @property
+    def total_children_duration(self) -> float:
+        """Seconds spent in direct children; more than the span's own where they ran side by side."""
+        return sum(child.span.duration or 0.0 for child in self.children)
+
+    @property
+    def self_time(self) -> float:
+        """Seconds spent in the span outside its children; never negative."""
+        return max(0.0, (self.span.duration or 0.0) - self.total_children_duration)

@@ -1,0 +1,401 @@
+"""The span: what the traced program touches. Everything here is on the caller's time.
+
+A finished span leaves as a `Record`, a plain tuple of atoms: it is an immutable snapshot, it costs one
+allocation, and the garbage collector stops tracking it (a million queued spans must not slow a collection).
+`docs/architecture.md` says what each choice below bought.
+
+This module knows nothing of writers: a span hands its record to whatever its `Recorder` holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import threading
+import time
+from contextvars import ContextVar
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ferret.tags import Tags, encode_outcome, encode_tags, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from ferret.models import SpanModel
+
+type Record = tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None]
+"""span id, parent id (0: none), name, start ns, end ns, thread (an index into `threads`), asyncio task name,
+tags as JSON (None: none), outcome as JSON (None: ended "ok"). Times are of `time.perf_counter_ns`."""
+
+type SpanName = str | Callable[..., str]
+
+UNNAMED = "unknown_dynamic_span"  # the name that ferret-io gave when a naming function failed
+
+_ID_BITS = 59
+"""Ids stay below 2**60, where a Python int is 32 bytes rather than 48; 16 hex digits hold them all the same.
+Two processes of ten million spans each meet with a probability of about 3e-11."""
+
+
+class ThreadInfo(NamedTuple):
+    """A thread that recorded, as it was named at its first span."""
+
+    thread_id: int
+    thread_name: str
+
+
+class Clock(NamedTuple):
+    """The wall time at which `time.perf_counter_ns` read zero, taken once: the wall clock may be stepped."""
+
+    anchor_ns: int
+
+    @classmethod
+    def now(cls) -> Clock:
+        """Take the anchor."""
+        return cls(time.time_ns() - perf_counter_ns())
+
+
+threads: list[ThreadInfo] = []
+"""Every thread that ever recorded in this process; a record names its thread by index. Only ever appended to."""
+
+clock = Clock.now()
+
+_local = threading.local()
+_register_lock = threading.Lock()
+
+
+class SpanIds:
+    """This process's span ids: a counter over a random base, so that no span pays for a UUID.
+
+    `next_id` is atomic under the GIL and may be called from a signal handler. A forked child takes a new base.
+    """
+
+    __slots__ = ("base", "next_id")
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Start again from a new random base."""
+        self.base = (1 << (_ID_BITS - 1)) | random.SystemRandom().getrandbits(_ID_BITS - 1)
+        self.next_id = itertools.count(self.base).__next__
+
+    def owns(self, span_id: int) -> bool:
+        """Whether this process gave the id (up to 2**40 ids after its base)."""
+        return self.base <= span_id < self.base + (1 << 40)
+
+
+ids = SpanIds()
+
+
+class Recorder(Protocol):
+    """What a span needs of the profiler that made it."""
+
+    current: ContextVar[int]
+    record: Callable[[Record], None]
+    run_id: str
+
+    def suppressed(self) -> bool:
+        """Whether this thread is at the moment inside the profiler's own sink; counts the span if so."""
+
+
+def register_thread() -> int:
+    """Give the calling thread its index in `threads`; once per thread, and again after a fork."""
+    thread = threading.current_thread()
+    with _register_lock:
+        threads.append(ThreadInfo(threading.get_ident(), plain_text(thread.name)))
+        index = len(threads) - 1
+    if getattr(_local, "owners", ()):
+        _local.own_index = index  # hidden, as long as the thread delivers
+    else:
+        _local.index = index
+    return index
+
+
+def _thread_index(recorder: Recorder) -> int | None:
+    """The slow path of looking up a thread: it is new, or it is delivering for a sink (then None)."""
+    if recorder.suppressed():
+        return None
+    index: int | None = getattr(_local, "own_index", None)
+    return register_thread() if index is None else index
+
+
+class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer):`
+    """Mark this thread as being inside a writer's sink, whose own spans must not feed back into its queue.
+
+    The mark costs a recording thread nothing: it hides the index that every span looks up, so that only a thread
+    that is delivering takes the slow path, where it is found out.
+    """
+
+    __slots__ = ("_index", "_owner", "_outer")
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        self._outer: tuple[object, ...] = getattr(_local, "owners", ())
+        _local.owners = (*self._outer, self._owner)
+        self._index: int | None = _local.__dict__.pop("index", None)
+        if self._index is not None:
+            _local.own_index = self._index
+
+    def __exit__(self, *_: object) -> None:
+        _local.owners = self._outer
+        if not self._outer:
+            index = _local.__dict__.pop("own_index", None)
+            if index is not None:
+                _local.index = index
+
+
+def is_delivering(owner: object) -> bool:
+    """Whether the calling thread is inside `with delivering(owner)`."""
+    return any(one is owner for one in getattr(_local, "owners", ()))
+
+
+def _reset_after_fork() -> None:
+    global _register_lock  # noqa: PLW0603 - the parent's lock may be held by a thread that is not here
+    _register_lock = threading.Lock()
+    ids.renew()
+    _local.__dict__.clear()
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)
+
+_running_loop = asyncio._get_running_loop  # the documented get_running_loop() raises where there is none
+
+
+def _task_name(loop: asyncio.AbstractEventLoop) -> str | None:
+    task = asyncio.current_task(loop)
+    return None if task is None else task.get_name()
+
+
+class Span:
+    """One measured piece of work: a context manager, an async context manager, a decorator, or ended by hand.
+
+    A span belongs to the code that entered it; `annotate` and `end` may be called from any thread, but not by two
+    at once. Entering again after the end measures again, with a new id and the tags that `measure` was given.
+    Nothing here raises into the program, takes a lock or does I/O (unless the writer is `sync`).
+    """
+
+    __slots__ = (
+        "_given_tags", "_model", "_outcome", "_recorder", "_tags", "_token",
+        "end_ns", "name", "parent_id", "span_id", "start_ns",
+    )  # fmt: skip
+
+    name: SpanName
+    span_id: int
+    """0 before the start. `model.span_id` is the same as 16 hex digits."""
+    parent_id: int
+    start_ns: int
+    end_ns: int
+
+    def __init__(self, recorder: Recorder, name: SpanName, tags: Tags | None = None) -> None:
+        self._recorder = recorder
+        self.name = name
+        self._given_tags = self._tags = tags
+        self._model: SpanModel | None = None
+        self._outcome: tuple[str, str | None, str | None] | None = None
+        self.span_id = self.end_ns = 0
+
+    # The two methods below are plain and unrolled on purpose: each function call that they do not make is 40 to
+    # 60 ns of about 900 (benchmarks/span_cost.py).
+
+    def __enter__(self) -> Span:
+        if self.end_ns:
+            self._begin_again()
+        recorder = self._recorder
+        if self.name.__class__ is not str:
+            self.name = resolve_name(self.name, (), {})
+        current = recorder.current
+        self.parent_id = current.get()
+        self.span_id = span_id = ids.next_id()
+        self._token = current.set(span_id)
+        self.start_ns = perf_counter_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        end_ns = perf_counter_ns()
+        recorder = self._recorder
+        try:
+            recorder.current.reset(self._token)
+        except (ValueError, RuntimeError):  # a generator closed in another task; a span entered twice at once
+            recorder.current.set(self.parent_id)
+        if self.end_ns:  # end() was called inside the block
+            return
+        self.end_ns = end_ns
+        if error is not None:
+            self._outcome = ("error", error_text(error), type(error).__name__)
+        if self._model is not None:
+            self._take_from_model()
+        tags, outcome = self._tags, self._outcome
+        try:
+            thread = _local.index
+        except AttributeError:
+            index = _thread_index(recorder)
+            if index is None:
+                return
+            thread = index
+        loop = _running_loop()
+        recorder.record((
+            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            None if loop is None else _task_name(loop),
+            None if tags is None else encode_tags(tags),
+            None if outcome is None else encode_outcome(outcome),
+        ))  # fmt: skip
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function, coroutine function, generator or async generator: a span for each call."""
+        from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
+
+        return measured(func, self._recorder, self.name, self._given_tags)
+
+    def begin(self, parent_id: int | None = None) -> Span:
+        """Start without becoming the current span, as `Profiler.start` does.
+
+        Args:
+            parent_id: the parent; without it, the current span.
+        """
+        self.name = resolve_name(self.name, (), {})
+        self.parent_id = self._recorder.current.get() if parent_id is None else parent_id
+        self.span_id = ids.next_id()
+        self.start_ns = perf_counter_ns()
+        return self
+
+    def end(self, status: str = "ok") -> None:
+        """End a span that was started by hand. A second call does nothing.
+
+        Args:
+            status: `"ok"`, `"error"`, or a word of your own.
+        """
+        if self.end_ns or not self.span_id:
+            return
+        self.end_ns = perf_counter_ns()
+        if status != "ok":
+            self._outcome = (status, None, None)
+        if self._model is not None:
+            self._take_from_model()
+        self._hand_over()
+
+    def fail(self, error: BaseException) -> None:
+        """End a span that was started by hand with status `"error"` and what went wrong."""
+        if not self.end_ns:
+            self._outcome = ("error", error_text(error), type(error).__name__)
+            self.end()
+
+    def annotate(self, **tags: Any) -> None:
+        """Add tags. After the end, what is recorded stays as it was."""
+        self._tags = {**self._tags, **tags} if self._tags else tags
+        if self._model is not None:
+            self._model.tags.update(tags)
+
+    @property
+    def model(self) -> SpanModel:
+        """The span as a `SpanModel`, built when first looked at.
+
+        While the span is open, what is set on the model (`status`, `name`, `tags`, …) is what gets recorded.
+        """
+        if self._model is None:
+            self._model = self._as_model()
+        return self._model
+
+    def _hand_over(self) -> None:
+        index: int | None = getattr(_local, "index", None)
+        if index is None:
+            index = _thread_index(self._recorder)
+        if index is not None:
+            self._recorder.record(self._as_record(index))
+
+    def _as_record(self, thread: int) -> Record:
+        loop = _running_loop()
+        return (
+            self.span_id, self.parent_id, self.name, self.start_ns, self.end_ns, thread,
+            None if loop is None else _task_name(loop),
+            None if self._tags is None else encode_tags(self._tags),
+            None if self._outcome is None else encode_outcome(self._outcome),
+        )  # type: ignore[return-value]  # the name is a str by now  # fmt: skip
+
+    def _begin_again(self) -> None:
+        self._tags, self._outcome, self._model, self.end_ns = self._given_tags, None, None, 0
+
+    def _as_model(self) -> SpanModel:
+        from ferret.models import SpanModel  # noqa: PLC0415 - a model is built when somebody looks
+
+        status, error, error_type = self._outcome or ("ok", None, None)
+        start_time = (clock.anchor_ns + self.start_ns) / 1e9
+        duration = (self.end_ns - self.start_ns) / 1e9 if self.end_ns else None
+        thread = threading.current_thread()
+        loop = _running_loop()
+        return SpanModel(
+            span_id=format_id(self.span_id),
+            parent_id=format_id(self.parent_id) if self.parent_id else None,
+            run_id=self._recorder.run_id,
+            name=plain_text(self.name),
+            start_time=start_time,
+            end_time=None if duration is None else start_time + duration,
+            duration=duration,
+            tags=dict(self._tags or {}),
+            status=status,
+            error=error,
+            error_type=error_type,
+            process_id=os.getpid(),
+            thread_id=threading.get_ident(),
+            thread_name=thread.name,
+            task_name=None if loop is None else _task_name(loop),
+        )
+
+    def _take_from_model(self) -> None:
+        """Let what the program wrote on `span.model` count, and bring the model to its end."""
+        model = self._model
+        assert model is not None  # noqa: S101 - both callers ask first
+        self.name = plain_text(model.name)
+        self._tags = model.tags or None
+        if self._outcome is None and (model.status != "ok" or model.error or model.error_type):
+            self._outcome = (model.status, model.error, model.error_type)
+        model.duration = (self.end_ns - self.start_ns) / 1e9
+        model.end_time = model.start_time + model.duration
+        if self._outcome is not None:
+            model.status, model.error, model.error_type = self._outcome
+
+    def __repr__(self) -> str:
+        if self.end_ns:
+            return f"<Span {self.name!r} ended after {(self.end_ns - self.start_ns) / 1e6:.3f} ms>"
+        return f"<Span {self.name!r}>"
+
+
+def resolve_name(name: SpanName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The name as text: called with `(args, kwargs)`, or with `(args)`, where it is a function that takes so many."""
+    if name.__class__ is str:
+        return name  # type: ignore[return-value]
+    if not callable(name):
+        return plain_text(name)
+    from ferret.decorate import naming  # noqa: PLC0415 - only spans with computed names come here
+
+    return naming(name)(args, kwargs)
+
+
+def error_text(error: BaseException) -> str:
+    """`str(error)`, whatever its `__str__` does."""
+    return plain_text(error)
+
+
+def format_id(span_id: int) -> str:
+    """The id as 16 hex digits, a legal W3C and OTLP span id."""
+    return f"{span_id:016x}"
+
+
+def parse_ids(span_ids: Iterable[str]) -> list[int]:
+    """The ids behind 16 hex digits each."""
+    return [int(span_id, 16) for span_id in span_ids]

@@ -1,0 +1,125 @@
+"""Tags and errors become JSON when a span ends: a snapshot that nobody can change, whatever they hold.
+
+The usual tags are encoded in one C call. Only what that call refuses, or would lose, goes the careful way.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+type Tags = dict[str, Any]
+
+MAX_TAGS_BYTES = 64 * 1024
+"""A span's tags as JSON; what is longer is cut, and marked. Jaeger and OTLP collectors refuse at about this size."""
+MAX_TEXT = 8 * 1024
+"""Characters of one text once the tags as a whole are too long, and of any name or error message."""
+MAX_DEPTH = 32
+MAX_ITEMS = 1_000
+"""Values kept of tags that are too long, too deep or go round in a circle."""
+
+CUT = "…[cut]"
+"""The mark at the end of a text, or in place of a value, that was cut."""
+
+_encode = msgspec.json.Encoder(enc_hook=lambda value: plain_text(value)).encode
+
+
+def encode_tags(tags: Tags) -> bytes | None:
+    """Tags as strict JSON (UTF-8), at most `MAX_TAGS_BYTES` long; None if there are none. Never raises.
+
+    What JSON has no form for becomes text: an object its `str()`, a NaN or infinity its name, a lone surrogate
+    U+FFFD. Dates, UUIDs, decimals, dataclasses, sets and bytes take the form that msgspec gives them.
+    """
+    if not tags:
+        return None
+    try:
+        data = _encode(tags)
+    except Exception:  # noqa: BLE001 - any object may be a tag, and none may hurt the program
+        return _encode_carefully(tags)
+    # msgspec writes a NaN as null without a word: look closer whenever there is one
+    if len(data) > MAX_TAGS_BYTES or b"null" in data:
+        return _encode_carefully(tags)
+    return data
+
+
+def encode_outcome(outcome: tuple[str, str | None, str | None]) -> bytes:
+    """Status, error and error type as a JSON array of three."""
+    status, error, error_type = outcome
+    return _encode(
+        (plain_text(status), error and plain_text(error), error_type and plain_text(error_type)),
+    )
+
+
+def plain_text(value: object) -> str:
+    """Any object as text that encodes as UTF-8, at most `MAX_TEXT` characters. Never raises."""
+    try:
+        text = value if value.__class__ is str else str(value)
+        text = str.__str__(text)  # a subclass of str may lie about everything else
+    except Exception:  # noqa: BLE001 - a hostile __str__
+        text = f"<{type(value).__name__} without a str()>"
+    if len(text) > MAX_TEXT:
+        text = text[: MAX_TEXT - len(CUT)] + CUT
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _encode_carefully(tags: Tags) -> bytes:
+    plain: dict[str, Any] = {}
+    budget = _Budget()
+    try:
+        for key, value in list(tags.items()):
+            plain[plain_text(key)] = _plain(value, 1, budget)
+    except Exception:  # noqa: BLE001 - a mapping whose items() raises
+        plain[CUT] = "tags could not be read"
+    data = msgspec.json.encode(plain)
+    if len(data) <= MAX_TAGS_BYTES:
+        return data
+    kept: dict[str, Any] = {}
+    room = MAX_TAGS_BYTES - 64
+    for key, value in plain.items():
+        size = len(msgspec.json.encode({key: value}))
+        if size > room:
+            kept[CUT] = f"{len(plain) - len(kept)} tags left out"
+            break
+        kept[key] = value
+        room -= size
+    return msgspec.json.encode(kept)
+
+
+class _Budget:
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items = MAX_ITEMS
+
+
+def _plain(value: Any, depth: int, budget: _Budget) -> Any:
+    """The value as JSON has it; a cycle ends at `MAX_DEPTH` or when the budget is spent."""
+    budget.items -= 1
+    if budget.items < 0 or depth > MAX_DEPTH:
+        return CUT
+    kind = value.__class__
+    if value is None or kind is bool or kind is int:
+        return value if kind is not int or value.bit_length() <= 4096 else CUT
+    if kind is float:
+        return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if kind is dict:
+        return {plain_text(key): _plain(item, depth + 1, budget) for key, item in list(value.items())[:MAX_ITEMS]}
+    if kind in (list, tuple, set, frozenset):
+        return [_plain(item, depth + 1, budget) for item in list(value)[:MAX_ITEMS]]
+    if kind is str:
+        return plain_text(value)
+    return _plain_object(value, depth, budget)
+
+
+def _plain_object(value: Any, depth: int, budget: _Budget) -> Any:
+    try:
+        builtin = msgspec.to_builtins(value)
+    except Exception:  # noqa: BLE001 - not one of the types that msgspec knows
+        return plain_text(value)
+    return plain_text(value) if builtin is value else _plain(builtin, depth + 1, budget)
