@@ -13,7 +13,7 @@ from ferret.span import ThreadInfo, format_id
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ferret.span import Record
 
@@ -80,7 +80,7 @@ class Batch:
         origin: Origin,
         sequence: int,
         records: Sequence[Record],
-        threads: Sequence[ThreadInfo] | None = None,
+        threads: Mapping[int, ThreadInfo] | Sequence[ThreadInfo] | None = None,
         attempt: int = 1,
     ) -> None:
         self.origin = origin
@@ -104,7 +104,9 @@ class Batch:
     def __iter__(self) -> Iterator[SpanData]:
         origin, threads = self.origin, self.threads
         for span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome in self.records:
-            status, error, error_type = ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
+            status, error, error_type = (
+                ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
+            )
             start_time = (origin.anchor_ns + start_ns) / 1e9
             duration = (end_ns - start_ns) / 1e9
             thread_id, thread_name = threads[thread]

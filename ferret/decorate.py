@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 
 
 def measured[**P, R](
-    func: Callable[P, R], recorder: Recorder, name: SpanName, tags: Tags | None
+    func: Callable[P, R], recorder: Recorder | Callable[[], Recorder], name: SpanName, tags: Tags | None
 ) -> Callable[P, R]:
-    """`func` with a span around each call; of the same kind (`inspect.iscoroutinefunction` and so on) as it was."""
+    """`func` with a span around each call; of the same kind (`inspect.iscoroutinefunction` and so on) as it was.
+
+    Args:
+        func: what to measure.
+        recorder: where its spans go, or a function that tells at each call.
+        name: the name of each span, or a function of the call's arguments.
+        tags: the tags of each span.
+    """
     inner = cast("Callable[..., Any]", func)
     name_of = naming(name) if callable(name) else None
     fixed = UNNAMED if callable(name) else plain_text(name)
 
     def new_span(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Span:
-        return Span(recorder, fixed if name_of is None else name_of(args, kwargs), tags)
+        target = recorder() if callable(recorder) else recorder
+        return Span(target, fixed if name_of is None else name_of(args, kwargs), tags)
 
     if inspect.isasyncgenfunction(inner):
         wrapper = _measured_async_generator(inner, new_span)
@@ -34,7 +42,7 @@ def measured[**P, R](
         wrapper = _measured_coroutine(inner, new_span)
     elif inspect.isgeneratorfunction(inner):
         wrapper = _measured_generator(inner, new_span)
-    elif name_of is None and not tags:
+    elif name_of is None and not tags and not callable(recorder):
         wrapper = _measured_plainly(inner, recorder, fixed)
     else:
         wrapper = _measured_function(inner, new_span)
@@ -95,7 +103,13 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
 
 
 def _hand_over_failed(
-    recorder: Recorder, name: str, span_id: int, parent_id: int, start_ns: int, error: BaseException, token: Any
+    recorder: Recorder,
+    name: str,
+    span_id: int,
+    parent_id: int,
+    start_ns: int,
+    error: BaseException,
+    token: Any,
 ) -> None:
     span = Span(recorder, name)
     span.span_id, span.parent_id, span.start_ns = span_id, parent_id, start_ns

@@ -79,7 +79,9 @@ class Plugins:
             return matching[0].factory  # type: ignore[no-any-return]
         if matching:
             givers = " and ".join(_described(one) for one in matching)
-            raise PluginError(f"{kind} {name!r} is given by {givers}: uninstall one, or ask its author for a new name")
+            raise PluginError(
+                f"{kind} {name!r} is given by {givers}: uninstall one, or ask its author for a new name"
+            )
         names = sorted({one.name for one in all_provided if one.kind == kind})
         nearest = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names)}."
@@ -97,7 +99,9 @@ class Plugins:
                 try:
                     factories = dict(implementation.function())
                 except Exception as error:  # noqa: BLE001 - a stranger's code
-                    collected.append(Provided("plugin", plugin, plugin, distribution, version, _reason(error)))
+                    collected.append(
+                        Provided("plugin", plugin, plugin, distribution, version, _reason(error))
+                    )
                     continue
                 collected += [
                     Provided(kind, name, plugin, distribution, version, "", factory)
@@ -127,7 +131,9 @@ class Plugins:
             except BaseException as error:  # noqa: BLE001 - a stranger's import may even call sys.exit
                 if isinstance(error, KeyboardInterrupt):
                     raise
-                self._failures.append(Provided("plugin", point.name, plugin, distribution, version, _reason(error)))
+                self._failures.append(
+                    Provided("plugin", point.name, plugin, distribution, version, _reason(error))
+                )
 
 
 def _described(one: Provided) -> str:

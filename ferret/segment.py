@@ -267,7 +267,9 @@ def _read_header(data: bytes) -> _Header:
         raise FormatError("not a segment: it does not begin with 'FRT'")
     if len(data) < 4 or data[3] != VERSION:
         found = data[3] if len(data) > 3 else "none"
-        raise FormatError(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
+        raise FormatError(
+            f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace"
+        )
     try:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(data[4:], MAX_SEGMENT_BYTES)

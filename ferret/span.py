@@ -58,13 +58,13 @@ class Clock(NamedTuple):
         return cls(time.time_ns() - perf_counter_ns())
 
 
-threads: list[ThreadInfo] = []
-"""Every thread that ever recorded in this process; a record names its thread by index. Only ever appended to."""
+threads: dict[int, ThreadInfo] = {}
+"""Every thread that ever recorded in this process; a record names its thread by index. Only ever added to."""
 
 clock = Clock.now()
 
 _local = threading.local()
-_register_lock = threading.Lock()
+_next_thread = itertools.count().__next__
 
 
 class SpanIds:
@@ -103,11 +103,12 @@ class Recorder(Protocol):
 
 
 def register_thread() -> int:
-    """Give the calling thread its index in `threads`; once per thread, and again after a fork."""
-    thread = threading.current_thread()
-    with _register_lock:
-        threads.append(ThreadInfo(threading.get_ident(), plain_text(thread.name)))
-        index = len(threads) - 1
+    """Give the calling thread its index in `threads`; once per thread, and again after a fork.
+
+    Without a lock: a signal handler may record while the code that it interrupted is in here.
+    """
+    index = _next_thread()
+    threads[index] = ThreadInfo(threading.get_ident(), plain_text(threading.current_thread().name))
     if getattr(_local, "owners", ()):
         _local.own_index = index  # hidden, as long as the thread delivers
     else:
@@ -156,8 +157,6 @@ def is_delivering(owner: object) -> bool:
 
 
 def _reset_after_fork() -> None:
-    global _register_lock  # noqa: PLW0603 - the parent's lock may be held by a thread that is not here
-    _register_lock = threading.Lock()
     ids.renew()
     _local.__dict__.clear()
 

@@ -107,9 +107,15 @@ def _plain(value: Any, depth: int, budget: _Budget) -> Any:
     if value is None or kind is bool or kind is int:
         return value if kind is not int or value.bit_length() <= 4096 else CUT
     if kind is float:
-        return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+        return (
+            value
+            if math.isfinite(value)
+            else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+        )
     if kind is dict:
-        return {plain_text(key): _plain(item, depth + 1, budget) for key, item in list(value.items())[:MAX_ITEMS]}
+        return {
+            plain_text(key): _plain(item, depth + 1, budget) for key, item in list(value.items())[:MAX_ITEMS]
+        }
     if kind in (list, tuple, set, frozenset):
         return [_plain(item, depth + 1, budget) for item in list(value)[:MAX_ITEMS]]
     if kind is str:

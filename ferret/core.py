@@ -1,0 +1,359 @@
+"""The profiler: what programs hold. It makes spans, and hands what they record to a writer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from ferret import lifecycle
+from ferret.config import Options, Settings, load_settings
+from ferret.errors import ConfigError
+from ferret.plugins import SinkSpec, plugins
+from ferret.sinks.base import Readable, Sink
+from ferret.span import Span, SpanName, format_id, is_delivering
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from beaver import BeaverDB
+
+    from ferret.models import DeliveryReport, Ledger
+    from ferret.tags import Tags
+    from ferret.writers.base import Writer
+
+__all__ = ["Profiler", "Span", "configure", "get_profiler", "in_context", "measure"]
+
+
+class Profiler:
+    """Records spans through a writer into a sink.
+
+    Safe to use from any thread, task, signal handler or `__del__`, and at any time: after `close`, spans are counted as
+    dropped. In a forked child it goes on by itself, with an empty queue and a sink of its own.
+
+    Args:
+        db_path: the BeaverDB file, made where it is missing, or an open BeaverDB. `:memory:` unless given.
+        buffer_size: another name of `batch_size`, as ferret-io had it.
+        namespace: the name that the spans have in a BeaverDB file.
+        run_id: the run; a new one unless given.
+        sink: where spans rest instead: a `Sink`, or a sink's name, or `name:target` such as `"jsonl:spans.jsonl"`.
+        options: see `ferret.config.Settings`. Each may also come from the environment, as `FERRET_` and its name.
+
+    Raises:
+        ConfigError: an option is unknown or impossible.
+        PluginError: no such writer or sink.
+        StorageError: the file cannot be used; nothing was changed.
+    """
+
+    def __init__(
+        self,
+        db_path: str | Path | BeaverDB | None = None,
+        buffer_size: int | None = None,
+        namespace: str | None = None,
+        run_id: str | None = None,
+        *,
+        sink: Sink | str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given: dict[str, Any] = {"namespace": namespace, "run_id": run_id, **options}
+        if buffer_size is not None:
+            if "batch_size" in options:
+                raise ConfigError(
+                    "options 'buffer_size' and 'batch_size' are two names of one thing: give one"
+                )
+            given["batch_size"] = buffer_size
+        if isinstance(db_path, str | Path):
+            given["db_path"] = str(db_path)
+        if isinstance(sink, str):
+            given["sink"] = sink
+        if db_path is not None and sink is not None:
+            raise ConfigError(
+                "option 'sink' says where spans rest, and so does the database path: give one of them"
+            )
+        self.settings: Settings = load_settings(given)
+        self.run_id: str = self.settings.run_id
+        self.current: ContextVar[int] = ContextVar("ferret_current_span", default=0)
+        self._sink: Sink | SinkSpec = self._choose_sink(db_path, sink)
+        self._shown_db: BeaverDB | None = None
+        self.writer: Writer = self._make_writer()
+        self.record = self.writer.record
+        if self.settings.handle_sigterm:
+            self._handle_sigterm()
+        lifecycle.watch(self)
+        lifecycle.arm_child_exit()
+
+    def _choose_sink(self, db_path: object, sink: Sink | str | None) -> Sink | SinkSpec:
+        settings = self.settings
+        if sink is not None and not isinstance(sink, str):
+            if not isinstance(sink, Sink):
+                raise ConfigError(
+                    f"option 'sink' is {sink!r}: a sink has the methods write(batch), flush() and close()"
+                )
+            return sink
+        if db_path is not None and not isinstance(db_path, str | Path):
+            from ferret.sinks.beaver import BeaverSink  # noqa: PLC0415 - it imports beaver, which takes its time
+
+            return BeaverSink.of(db_path, namespace=settings.namespace)
+        if settings.sink is None or isinstance(db_path, str | Path):
+            options = {"namespace": settings.namespace, **settings.sink_options}
+            return SinkSpec("beaver", settings.db_path, options)
+        return SinkSpec.parse(settings.sink, settings.sink_options)
+
+    def _make_writer(self) -> Writer:
+        factory = plugins().find("writer", self.settings.writer)
+        opened = None
+        if isinstance(self._sink, SinkSpec) and not getattr(factory, "opens_sink", False):
+            self._sink = opened = self._sink.open()
+        try:
+            writer: Writer = factory(self._sink, self.settings)
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            raise
+        return writer
+
+    def _handle_sigterm(self) -> None:
+        try:
+            lifecycle.handle_sigterm()
+        except ValueError as error:
+            self.close()
+            raise ConfigError(
+                "option 'handle_sigterm' is True: make the Profiler in the main thread, where Python sets signal handlers"
+            ) from error
+
+    # -- recording ---------------------------------------------------------------------------------
+
+    def measure(self, name: SpanName, tags: Tags | None = None) -> Span:
+        """A span for a `with` or `async with` block, or for each call of what it decorates.
+
+        Args:
+            name: the span's name, or a function of a decorated call's `(args)` or `(args, kwargs)` that gives it.
+            tags: facts to keep with it; JSON-like values are kept as they are, others as text.
+        """
+        return Span(self, name, tags)
+
+    def start(self, name: SpanName, tags: Tags | None = None, *, parent: Span | str | None = None) -> Span:
+        """A span that is ended by hand, with `end()`. It does not become the parent of other spans.
+
+        Args:
+            name: the span's name.
+            tags: facts to keep with it.
+            parent: its parent: a span, or a span id such as another process sent; the current span unless given.
+
+        Raises:
+            ValueError: `parent` is a text but no span id (16 hex digits).
+        """
+        if isinstance(parent, str):
+            if len(parent) != 16:
+                raise ValueError(f"parent is {parent!r}: a span id has 16 hex digits")
+            return Span(self, name, tags).begin(int(parent, 16))
+        return Span(self, name, tags).begin(None if parent is None else parent.span_id)
+
+    def current_span_id(self) -> str | None:
+        """The id of the span that the calling code is in; None outside all. Send it along to name a parent elsewhere."""
+        span_id = self.current.get()
+        return format_id(span_id) if span_id else None
+
+    def in_context[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+        """`func`, such that what it records has the span that is current now as its parent.
+
+        For work that is handed to a thread pool: `pool.submit(profiler.in_context(work), item)`. The result may be
+        called any number of times, in any thread.
+        """
+        parent_id = self.current.get()
+
+        @functools.wraps(func)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            token = self.current.set(parent_id)
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self.current.reset(token)
+
+        return call
+
+    def suppressed(self) -> bool:
+        """Whether this thread is inside this profiler's own sink, whose spans are left out, and counted so."""
+        if not is_delivering(self.writer):
+            return False
+        self.writer.suppress()
+        return True
+
+    # -- delivering --------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was recorded before the call is in the sink.
+
+        Args:
+            timeout: seconds; None waits as long as the sink takes.
+
+        Returns:
+            Whether all of it is there. False after a timeout, and from the moment on that anything was dropped or failed;
+            `stats()` says what.
+        """
+        return self.writer.flush(timeout)
+
+    def stats(self) -> Ledger:
+        """Where every recorded span is now: `recorded == written + dropped + failed + pending`. Never waits."""
+        return self.writer.stats()
+
+    def close(self, timeout: float | None = None) -> DeliveryReport:
+        """Stop the writer and wait for it: when this returns, everything recorded is in the sink, or counted.
+
+        May be called again, and by several threads at once: all get the same report.
+
+        Args:
+            timeout: seconds to wait for the sink, `close_timeout` unless given.
+        """
+        report = self.writer.close(timeout)
+        if self._shown_db is not None:
+            self._shown_db, shown = None, self._shown_db
+            shown.close()
+        lifecycle.forget(self)
+        return report
+
+    async def aclose(self, timeout: float | None = None) -> DeliveryReport:  # noqa: ASYNC109 - as in `close`
+        """`close`, without holding up the event loop."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        writer = getattr(self, "writer", None)
+        if writer is not None:
+            self.close()
+
+    def _after_fork(self) -> None:
+        self._shown_db = None
+        self.writer.after_fork()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    @property
+    def sink(self) -> Sink | None:
+        """The open sink; None where another process holds it."""
+        return None if isinstance(self._sink, SinkSpec) else self._sink
+
+    @property
+    def db(self) -> BeaverDB:
+        """The BeaverDB that the spans are in.
+
+        Raises:
+            ConfigError: they rest elsewhere.
+        """
+        from ferret.sinks.beaver import BeaverSink, open_db  # noqa: PLC0415 - it imports beaver
+
+        if isinstance(self._sink, BeaverSink):
+            return self._sink.db
+        if isinstance(self._sink, SinkSpec) and self._sink.name == "beaver":
+            if self._shown_db is None:
+                self._shown_db = open_db(str(self._sink.target))
+            return self._shown_db
+        raise ConfigError(f"there is no BeaverDB: the spans go to {self._sink!r}")
+
+    def readable(self) -> Readable:
+        """What to read the spans from that were delivered so far.
+
+        Raises:
+            ConfigError: the sink cannot be read.
+        """
+        if isinstance(self._sink, SinkSpec):
+            from ferret.sinks.reading import open_readable  # noqa: PLC0415 - only who reads pays
+
+            target = self._sink.target or ""
+            return open_readable(target, self.settings.namespace)
+        if isinstance(self._sink, Readable):
+            return self._sink
+        raise ConfigError(
+            f"the sink {self._sink!r} cannot be read back: it has no segments() and processes()"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
+
+
+_shared: Profiler | None = None
+_shared_lock = threading.Lock()
+
+
+def configure(
+    db_path: str | Path | BeaverDB | None = None,
+    *,
+    run_id: str | None = None,
+    namespace: str | None = None,
+    sink: Sink | str | None = None,
+    **options: Unpack[Options],
+) -> Profiler:
+    """Make the process's own profiler, in place of an earlier one, which is closed. Arguments as of `Profiler`."""
+    global _shared  # noqa: PLW0603 - the one place that holds it
+    profiler = Profiler(db_path, None, namespace, run_id, sink=sink, **options)
+    with _shared_lock:
+        before, _shared = _shared, profiler
+    if before is not None:
+        before.close()
+    return profiler
+
+
+def get_profiler() -> Profiler:
+    """The process's own profiler; made from the environment and the defaults, if `configure` was not called."""
+    global _shared  # noqa: PLW0603
+    if _shared is None:
+        with _shared_lock:
+            if _shared is None:
+                _shared = Profiler()
+    return _shared
+
+
+class _SharedSpan(Span):
+    """A span of whichever profiler is the process's own when it starts: `configure` may come after the import."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Span:
+        self._recorder = get_profiler()
+        return super().__enter__()
+
+    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+        from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
+
+        return measured(func, get_profiler, self.name, self._given_tags)
+
+
+class _NotYet:
+    """Holds the place of the profiler in a `_SharedSpan` that has not started."""
+
+    run_id = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_profiler(), name)
+
+
+def measure(name: SpanName, tags: Tags | None = None) -> Span:
+    """`Profiler.measure` of the process's own profiler: as a decorator, of whichever it is at each call."""
+    return _SharedSpan(_not_yet, name, tags)
+
+
+def in_context[**P, R](func: Callable[P, R]) -> Callable[P, R]:
+    """`Profiler.in_context` of the process's own profiler."""
+    return get_profiler().in_context(func)
+
+
+_not_yet = _NotYet()

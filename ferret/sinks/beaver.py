@@ -1,0 +1,236 @@
+"""`beaver`, the default: a BeaverDB file, one blob a batch.
+
+Batches are BeaverDB blobs (`db.blob(namespace)`), keyed by their identity, so that writing one again changes nothing; the
+facts of each process are in `db.dict(namespace + "_runs")`. `docs/segment-format.md` has the details.
+
+They are written in one transaction of BeaverDB's own engine rather than by `blob.put()`: that takes an inter-process lock
+by four transactions and a 0.1 s poll (2 ms alone, and time-outs among several processes), and has no "insert or ignore".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from beaver import BeaverDB
+from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES
+
+from ferret.errors import StorageError
+from ferret.segment import Segment
+from ferret.sinks.beaver_reader import BeaverReader, run_prefix, runs_name, sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from beaver import AsyncBeaverDB
+
+    from ferret.batch import Batch
+    from ferret.models import ProcessInfo
+    from ferret.sinks.summary import SegmentSummary
+
+__all__ = ["BeaverReader", "BeaverSink", "open_db"]
+
+MEMORY = ":memory:"
+
+INSERT_SEGMENT = (
+    "INSERT OR IGNORE INTO __beaver_blobs__ (store_name, key, data, metadata) VALUES (?, ?, ?, ?)"
+)
+INSERT_RUN = "INSERT OR REPLACE INTO __beaver_dicts__ (dict_name, key, value) VALUES (?, ?, ?)"
+
+
+class BeaverSink:
+    """Stores batches in a BeaverDB file. Several processes and profilers may write one file at once.
+
+    Args:
+        target: the file; made, readable for its owner only, where it is missing. `:memory:` stays in this process.
+        namespace: the name of the blob store.
+
+    Raises:
+        StorageError: the file cannot be used; nothing was changed.
+    """
+
+    def __init__(self, target: str | None = None, *, namespace: str = "_ferret_trace") -> None:
+        self._path: str = target or MEMORY
+        self._owns_db = True
+        self._namespace = namespace
+        self.db: BeaverDB = open_db(self._path)
+
+    @classmethod
+    def of(cls, db: BeaverDB, *, namespace: str = "_ferret_trace") -> BeaverSink:
+        """A sink in an open BeaverDB, which stays open when the sink closes.
+
+        Raises:
+            StorageError: it is not a BeaverDB.
+        """
+        if not isinstance(db, BeaverDB):
+            raise StorageError(f"{db!r} is no database: give a path, or a beaver.BeaverDB")
+        sink = cls.__new__(cls)
+        sink._path = _engine(db)._db_path
+        sink._owns_db = False
+        sink._namespace = namespace
+        sink.db = db
+        return sink
+
+    def write(self, batch: Batch) -> None:
+        """Store the batch as one row, unless it is there already."""
+        segment = Segment.from_batch(batch)
+        facts = {
+            "process_id": segment.process_id,
+            "spans": len(segment),
+            "errors": segment.errors,
+            "start_ns": int(segment.start_ns.min()),
+            "end_ns": int((segment.start_ns + segment.duration_ns).max()),
+        }
+        origin = batch.origin
+        key = f"{run_prefix(origin.run_id)}{origin.token}/{batch.sequence:010d}"
+        self._execute(INSERT_SEGMENT, (self._namespace, key, segment.to_bytes(), json.dumps(facts)))
+
+    def write_run(self, process: ProcessInfo) -> None:
+        """Store the facts of a process."""
+        key = f"{run_prefix(process.run_id)}{process.token}"
+        self._execute(INSERT_RUN, (runs_name(self._namespace), key, process.model_dump_json()))
+
+    def flush(self) -> None:
+        """Do nothing: each batch is committed as it is written."""
+
+    def close(self) -> None:
+        """Close the database, if the sink opened it."""
+        if self._owns_db:
+            self.db.close()
+
+    def reopen(self) -> BeaverSink:
+        """The same file, opened afresh; a forked child of an in-memory database begins an empty one."""
+        return BeaverSink(self._path, namespace=self._namespace)
+
+    def segments(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The stored batches."""
+        return self._reader().segments(run_id)
+
+    def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
+        """The stored facts."""
+        return self._reader().processes(run_id)
+
+    def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
+        """What each segment holds, without unpacking it."""
+        return self._reader().summaries(run_id)
+
+    def _reader(self) -> BeaverReader:
+        return reader_of(self.db, self._namespace)
+
+    def _execute(self, sql: str, values: tuple[Any, ...]) -> None:
+        engine = _engine(self.db)
+
+        async def store() -> None:
+            async with engine.transaction():
+                await engine.connection.execute(sql, values)
+
+        _run(self.db, store)
+
+
+def _engine(db: BeaverDB) -> AsyncBeaverDB:
+    # The facade has no public way to its engine, whose transaction() and connection are public.
+    engine: AsyncBeaverDB = db._async_db
+    return engine
+
+
+def _run(db: BeaverDB, work: Callable[[], Any]) -> Any:
+    """Run a coroutine function on the thread that BeaverDB's engine lives in, and wait for it."""
+    if db._closed:
+        raise StorageError(f"the database {_engine(db)._db_path!r} was closed")
+    return asyncio.run_coroutine_threadsafe(work(), db._loop).result()
+
+
+def reader_of(db: BeaverDB, namespace: str) -> BeaverReader:
+    """A reader of an open BeaverDB: of its file, where it has one, or else through its own connection."""
+    path = _engine(db)._db_path
+    if path != MEMORY:
+        return BeaverReader(path, namespace)
+
+    def query(sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        async def fetch() -> list[tuple[Any, ...]]:
+            cursor = await _engine(db).connection.execute(sql, values)
+            return [tuple(row) for row in await cursor.fetchall()]
+
+        rows: list[tuple[Any, ...]] = _run(db, fetch)
+        return rows
+
+    return BeaverReader(path, namespace, query=query)
+
+
+def open_db(path: str) -> BeaverDB:
+    """Open a BeaverDB file, or make one.
+
+    Raises:
+        StorageError: the path cannot be used; the message says why, and what would be right. Nothing was changed.
+    """
+    made = path != MEMORY and _prepare_file(path)
+    try:
+        return BeaverDB(path)
+    except Exception as error:
+        if made:
+            os.unlink(path)  # noqa: PTH108 - an empty file of our own
+        raise StorageError(f"{path!r} cannot be opened as a database: {error}") from error
+
+
+def _prepare_file(path: str) -> bool:
+    """Check that the path can be written, and make the file if it is missing; whether it was."""
+    folder = os.path.dirname(path) or "."  # noqa: PTH120 - a path may be relative, and stays so
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise StorageError(f"{path!r} cannot be made: there is no directory {folder!r}; make it first")
+    if os.path.isdir(path):  # noqa: PTH112
+        raise StorageError(
+            f"{path!r} is a directory: name a file in it, such as {os.path.join(path, 'trace.db')!r}"
+        )  # noqa: PTH118
+    try:
+        # for its owner only: spans tell what a program does, and with what
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        _check_file(path)
+        return False
+    except OSError as error:
+        raise StorageError(f"{path!r} cannot be made: {error.strerror}") from error
+    return True
+
+
+def _check_file(path: str) -> None:
+    """Refuse an existing file that BeaverDB 2 could not use, or would spoil, without touching it."""
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StorageError(f"{path!r} cannot be written: choose another file, or change its permissions")
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            head = file.read(16)
+    except OSError as error:
+        raise StorageError(f"{path!r} cannot be read: {error.strerror}") from error
+    if not head:
+        return
+    if head != b"SQLite format 3\x00":
+        raise StorageError(f"{path!r} is not a database, and was left as it is: choose another file")
+    try:
+        tables, version = _look_inside(path)
+    except sqlite3.Error as error:
+        raise StorageError(f"{path!r} is a damaged database, and was left as it is: {error}") from error
+    modern = any(table.startswith("__beaver_") for table in tables)
+    if tables & LEGACY_1X_TABLES:
+        raise StorageError(
+            f"{path!r} was written by beaver 1.x, which ferret cannot read, and was left as it is: choose another file, "
+            "or migrate it as beaver-db 2 describes"
+        )
+    if tables and not modern:
+        raise StorageError(
+            f"{path!r} is another program's SQLite database, and was left as it is: choose another file"
+        )
+    if version > BEAVER_DB_VERSION:
+        raise StorageError(f"{path!r} was written by a newer beaver-db (schema {version}): update beaver-db")
+
+
+def _look_inside(path: str) -> tuple[set[str], int]:
+    connection = sqlite3.connect(sqlite_url(path), uri=True)
+    try:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    finally:
+        connection.close()
+    return tables, version

@@ -1,0 +1,64 @@
+"""Opening a file of spans by what is in it, whatever it is called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ferret.errors import StorageError
+
+if TYPE_CHECKING:
+    from ferret.sinks.base import Readable
+
+_SQLITE: Final = b"SQLite format 3\0"
+_GZIP: Final = b"\x1f\x8b"
+
+
+def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
+    """Open a file that ferret wrote, for reading only: nothing is created or changed.
+
+    Args:
+        path: a BeaverDB file, or JSON lines, plain or gzipped. The first bytes decide, not the name.
+        namespace: the name under which a BeaverDB file keeps the spans.
+
+    Raises:
+        StorageError: it is missing, unreadable, empty, or of another kind; the message says which.
+    """
+    start = _first_bytes(Path(path))
+    if start == _SQLITE:
+        from ferret.sinks.beaver_reader import BeaverReader  # noqa: PLC0415 - only this kind of file needs it
+
+        return BeaverReader(os.fspath(path), namespace)
+    if start.startswith((b"{", _GZIP)):
+        from ferret.sinks.jsonl import JsonlReader  # noqa: PLC0415
+
+        return JsonlReader(path)
+    if not start:
+        raise StorageError(f"{path} is empty: nothing has been recorded into it yet")
+    raise StorageError(
+        f"{path} is not a file of spans: it begins with {start[:8]!r}, where a BeaverDB file, JSON lines or "
+        "gzipped JSON lines were expected"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise StorageError(f"{path} is a directory: name the file in it that holds the spans")
+        if path.exists() and not path.is_file():
+            # opening a pipe waits for its other end, and what is read from it is gone
+            raise StorageError(f"{path} is not a regular file: save its content to a file, and read that")
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE))
+    except FileNotFoundError as error:
+        raise StorageError(f"{path}: there is no such file{_hint(path)}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"{path} cannot be read: {reason}") from error
+
+
+def _hint(path: Path) -> str:
+    if str(path) == ":memory:":
+        return "; spans in memory are read from the Profiler itself, while it lives"
+    return ""

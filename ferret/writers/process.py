@@ -1,0 +1,197 @@
+"""`process`: another process delivers. The program's own only hands batches over, through a pipe."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ferret.errors import ConfigError
+from ferret.plugins import SinkSpec
+from ferret.writers import frames
+from ferret.writers.batching import Batcher
+from ferret.writers.bounded import BoundedWriter
+from ferret.writers.delivery import FIRST_DELAY_S, LONGEST_DELAY_S, process_info
+from ferret.writers.frames import Kind
+from ferret.writers.link import ChildLink, block_sigpipe, search_path
+from ferret.writers.threaded import IDLE_WAIT_S
+
+if TYPE_CHECKING:
+    from ferret.batch import Batch, Origin
+    from ferret.config import Settings
+
+HAND_OVER_S = 0.1
+"""The longest that a span stays in the program, as long as the child keeps up: what a SIGKILL can take."""
+MAX_DEATHS = 5
+"""Children that may die one after another without storing anything, before the batches in flight count as failed."""
+
+
+class ProcessWriter(BoundedWriter):
+    """Delivers from a child process, which opens the sink itself.
+
+    - Runs in: a child (`python -m ferret.writers.child`), and two daemon threads here that hand batches over and read
+      what was stored. The sink must be given by name, and be one that another process can open.
+    - Holds: `max_queue` spans that were not handed over, and a copy of each batch until the child has stored it.
+    - When the queue is full: as `bounded`.
+    - When the child dies: another takes its place, and gets what was not confirmed; the sink stores it once.
+    - Lost on SIGKILL of the program: what was not handed over, 0.1 s of spans. The child stores the rest, then ends.
+    """
+
+    opens_sink = True
+
+    def __init__(self, sink: SinkSpec, config: Settings) -> None:  # type: ignore[override]
+        self._spec = _checked(sink)
+        self._prepare(config)
+        self._connect()
+        self._link.start(wait=True)
+
+    def _begin(self) -> None:
+        self._deaths = 0
+        self._flush_sent = 0
+        self._abandoned = False
+        super()._begin()
+
+    def _set_alarms(self) -> None:
+        super()._set_alarms()
+        self._batcher = Batcher(self._batcher.batch_size, min(HAND_OVER_S, self._config.flush_interval))
+
+    def _connect(self) -> None:
+        origin = self._books.origin
+        hello = frames.Hello(
+            sys_path=search_path(),
+            sink=self._spec.name,
+            target=self._spec.target,
+            options=self._spec.options,
+            settings=self._config.model_dump(mode="json"),
+            origin=(origin.run_id, origin.token, origin.process_id, origin.anchor_ns),
+            info=process_info(origin, self._config.writer).model_dump(mode="json"),
+        )
+        self._link = ChildLink(hello, self._on_answer, self._on_death)
+
+    @property
+    def child_pid(self) -> int | None:
+        """The process id of the child that writes; None before a forked process has recorded, and after `close`."""
+        return self._link.pid
+
+    # -- handing over, in the worker thread --------------------------------------------------------
+
+    def _work(self) -> None:
+        block_sigpipe()
+        super()._work()
+
+    def _work_once(self) -> bool:
+        if self._books.in_flight and not self._link.alive:
+            self._replace_child()
+        return super()._work_once()
+
+    def _resume(self) -> None:
+        """After an error of the worker's own, a batch may have been taken and not sent: begin with a new child."""
+        if self._books.in_flight:
+            self._link.stop(timeout=1.0)
+            self._replace_child()
+
+    def _handle(self, batch: Batch) -> None:
+        if not self._send(batch):
+            self._replace_child()
+
+    def _send(self, batch: Batch) -> bool:
+        threads = {index: batch.threads[index] for index in {record[5] for record in batch.records}}
+        return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records))
+
+    def _replace_child(self) -> None:
+        """Start a child, the first or another, and give it everything that is not known to be stored."""
+        while not self._abandoned and self._deaths < MAX_DEATHS:
+            self._link.stop(timeout=1.0)
+            if self._deaths:
+                time.sleep(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._deaths))
+            self._deaths += 1  # until it has stored something
+            self._flush_sent = 0
+            self._link.start(wait=False)
+            if all(self._send(batch.again()) for batch in list(self._books.in_flight)):
+                return
+        if not self._abandoned:
+            self._warn(f"{MAX_DEATHS} writing processes in a row died before they had stored anything")
+            self._books.fail_in_flight("WorkerDied")
+            self._deaths = 0
+
+    def _answer_flushes(self) -> None:
+        if self._flush_sent < self._flush_ticket and self._link.send(Kind.FLUSH, self._flush_ticket):
+            self._flush_sent = self._flush_ticket
+        elif not self._link.alive:
+            self._answered(self._flush_ticket)  # all is stored, and a child that is gone holds nothing back
+
+    # -- answers, in the reading thread ------------------------------------------------------------
+
+    def _on_answer(self, kind: Kind, answer: Any) -> None:
+        if kind is Kind.STORED:
+            sequence, failure = answer
+            self._deaths = 0
+            self._books.settle(sequence, failure or None)
+            if self._flushed < self._flush_ticket:
+                self._wake.put(None)
+        elif kind is Kind.FLUSHED:
+            self._answered(answer)
+        elif kind is Kind.WARNING:
+            self._warn(answer)
+
+    def _on_death(self) -> None:
+        with self._books.settled:
+            self._books.settled.notify_all()
+        self._wake.put(None)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _hurry(self, deadline: float) -> None:
+        """Nothing: the child is killed at the deadline."""
+
+    def _close(self, deadline: float) -> bool:
+        done = super()._close(deadline)
+        if not done:
+            self._abandoned = True
+            self._link.kill()
+        return done
+
+    def _finish_sink(self) -> None:
+        books, link = self._books, self._link
+        while books.in_flight and not self._abandoned:
+            if not link.alive:
+                self._replace_child()
+            with books.settled:
+                books.settled.wait_for(lambda: not (books.in_flight and link.alive), IDLE_WAIT_S)
+        if not self._abandoned:
+            if not link.alive:
+                link.start(wait=False)
+            link.send(Kind.BYE, books.ledger().model_dump())
+        link.stop()
+
+    # -- fork --------------------------------------------------------------------------------------
+
+    def _reopen(self, origin: Origin) -> None:
+        self._link.forget()
+        self._connect()
+
+
+def _checked(sink: object) -> SinkSpec:
+    """The sink, if another process can open it.
+
+    Raises:
+        ConfigError: it cannot; the message says what would work.
+    """
+    advice = "give a file, such as Profiler('trace.db', writer='process'), or choose another writer"
+    if not isinstance(sink, SinkSpec):
+        raise ConfigError(
+            f"option 'writer' is 'process', which opens the sink in another process: {sink!r} is an object of this one; "
+            "give the sink by name, such as sink='jsonl:spans.jsonl', or choose another writer"
+        )
+    if sink.name == "memory" or (sink.name == "beaver" and sink.target in {None, ":memory:"}):
+        raise ConfigError(
+            f"option 'writer' is 'process', and spans that another process keeps in its memory could never be read: {advice}"
+        )
+    try:
+        msgspec.msgpack.encode(sink.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"option 'sink_options' is {sink.options!r}: the process writer needs plain values"
+        ) from error
+    return sink

@@ -1,0 +1,216 @@
+"""What all of ferret's writers share: a queue that any thread appends to, and one consumer that empties it."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ferret import span as spans
+from ferret.batch import Origin
+from ferret.errors import LostSpansWarning
+from ferret.writers.batching import Batcher
+from ferret.writers.books import Books
+from ferret.writers.delivery import Delivery, process_info
+
+if TYPE_CHECKING:
+    from ferret.batch import Batch
+    from ferret.config import Settings
+    from ferret.models import DeliveryReport, Ledger
+    from ferret.sinks.base import Sink
+    from ferret.span import Record
+
+
+class WriterState(enum.Enum):
+    """A writer's life goes one way."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class QueueWriter:
+    """A queue with one consumer at a time.
+
+    `record` appends, which is one atomic step under the GIL, and compares the length of the queue with `alarm`; that is
+    all, unless the alarm goes off. The subclass sets the alarm and says in `_rouse` what is to happen then.
+
+    Args:
+        sink: an open sink.
+        config: the options.
+    """
+
+    in_caller = False
+    """Whether the program itself waits for the sink; see `Delivery`."""
+
+    def __init__(self, sink: Sink, config: Settings) -> None:
+        self._prepare(config)
+        info = process_info(self._books.origin, config.writer)
+        self._delivery = Delivery(self, sink, config, info, self._warn, in_caller=self.in_caller)
+
+    def _prepare(self, config: Settings) -> None:
+        self._config = config
+        self._books = Books(Origin.here(config.run_id))
+        self._queue = self._books.queue
+        self._put = self._books.put
+        self._forked = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set what a forked child needs anew: no lock of the parent's is worth anything there."""
+        self._batcher = Batcher(self._config.batch_size, self._config.flush_interval)
+        self._closing = threading.RLock()
+        self._state = WriterState.OPEN
+        self._report: DeliveryReport | None = None
+        self._finished = False
+        self._warned = False
+        self.alarm = 1
+
+    # -- the caller's side -------------------------------------------------------------------------
+
+    def record(self, record: Record) -> None:
+        """Queue the span. Takes no lock and does no I/O, unless the writer says so (`sync`; `overflow="block"`)."""
+        self._put(record)
+        if len(self._queue) >= self.alarm:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        """The slow path of `record`. Must begin or end with `_refuse_if_closed`."""
+        raise NotImplementedError
+
+    def _refuse_if_closed(self) -> bool:
+        """After the end, empty the queue that nobody else will.
+
+        Asked after the span was queued and after the alarm was set, so that whoever comes last sweeps: a span that is
+        recorded while `close` runs is either stored or counted, never stranded between the two.
+        """
+        if self._state is WriterState.OPEN:
+            return False
+        self.alarm = 0
+        if self._state is WriterState.CLOSED:
+            while self._books.drop_newest("closed"):
+                pass
+        return True
+
+    def suppress(self) -> None:
+        """Count a span of the sink's own."""
+        self._books.count_dropped("suppressed")
+
+    def stats(self) -> Ledger:
+        """The ledger now."""
+        if self._state is WriterState.CLOSED:
+            self._refuse_if_closed()
+        return self._books.ledger()
+
+    # -- the consumer's side -----------------------------------------------------------------------
+
+    def _consume(self, *, force: bool = False) -> bool:
+        """Deliver one batch if one is due; whether there was one. Only for the one consumer."""
+        count = self._batcher.due(len(self._queue), time.monotonic(), force=force)
+        if not count:
+            return False
+        batch = self._books.take(count, self._is_ours if self._forked else None)
+        if batch is not None:
+            self._handle(batch)
+        return True
+
+    def _handle(self, batch: Batch) -> None:
+        """See the batch to its verdict."""
+        self._books.settle(batch.sequence, self._delivery.deliver(batch))
+
+    def _resume(self) -> None:
+        """Deliver what an interrupted consumer left behind, such as a sync writer's at Ctrl-C."""
+        for batch in list(self._books.in_flight):
+            self._handle(batch.again())
+
+    @staticmethod
+    def _is_ours(record: Record) -> bool:
+        return spans.ids.owns(record[0])
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was recorded before the call is in the sink."""
+        raise NotImplementedError
+
+    def close(self, timeout: float | None = None) -> DeliveryReport:
+        """Store everything queued, within the time, and say what became of it."""
+        if (
+            spans.is_delivering(self) or self._is_worker()
+        ):  # called by the sink, or by the garbage collector: this
+            self._state = WriterState.CLOSING  # thread cannot wait for itself, and closes when it comes to it
+            self.alarm = 0
+            return self._books.report(timed_out=False)
+        with self._closing:
+            if self._report is None:
+                deadline = time.monotonic() + (self._config.close_timeout if timeout is None else timeout)
+                timed_out = not self._close(deadline)
+                self._report = self._seal(timed_out=timed_out)
+            return self._report
+
+    def _close(self, deadline: float) -> bool:
+        """Deliver the rest and finish the sink; whether that was done in time. Leaves the state CLOSED."""
+        raise NotImplementedError
+
+    def _is_worker(self) -> bool:
+        """Whether the calling thread is the consumer itself."""
+        return False
+
+    def _seal(self, *, timed_out: bool) -> DeliveryReport:
+        self._state = WriterState.CLOSED
+        if timed_out:
+            self._books.give_up("close_timeout")
+        self._refuse_if_closed()
+        report = self._books.report(timed_out=timed_out)
+        if report.lost:
+            parts = {**report.dropped_by, **report.failed_by}
+            reasons = ", ".join(f"{count} {reason}" for reason, count in parts.items())
+            self._warn(f"{report.lost} of {report.recorded} spans were not stored ({reasons})")
+        return report
+
+    def _warn(self, what: str) -> None:
+        """Tell the program that something was lost; once."""
+        if self._warned:
+            return
+        self._warned = True
+        message = f"ferret: {what} (said once; Profiler.stats() has the numbers)"
+        with suppress(Exception):  # under -W error, the worker must not die of its own warning
+            warnings.warn(message, LostSpansWarning, stacklevel=2)
+
+    def _finish(self) -> None:
+        """The consumer's last act: everything queued is settled, so that the ledger that is stored is final."""
+        self._state = WriterState.CLOSED
+        self.alarm = 0
+        while self._consume(force=True):  # recorded between the last look and the line above
+            pass
+        if not self._finished and not self._idle_child():
+            self._finished = True
+            self._finish_sink()
+
+    def _idle_child(self) -> bool:
+        """Whether this is a forked process that never recorded: it leaves no trace, and opens no sink to do so."""
+        return self._forked and self._books.untouched
+
+    def _finish_sink(self) -> None:
+        self._delivery.finish(self._books.ledger())
+
+    # -- fork --------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """Begin empty in a forked child, with an origin of its own; a writer that was closed stays closed."""
+        closed = self._state is WriterState.CLOSED
+        report = self._report
+        origin = Origin.here(self._config.run_id)
+        self._books.reset(origin)
+        self._forked = True
+        self._begin()
+        if closed:
+            self._state, self._report, self.alarm = WriterState.CLOSED, report, 0
+        else:
+            self._reopen(origin)
+
+    def _reopen(self, origin: Origin) -> None:
+        self._delivery.after_fork(origin)

@@ -1,0 +1,80 @@
+"""`sync`: the caller delivers. Nothing runs in the background, and what was recorded can be read at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ferret.writers.queueing import QueueWriter, WriterState
+
+if TYPE_CHECKING:
+    from ferret.models import DeliveryReport
+
+
+class SyncWriter(QueueWriter):
+    """Delivers in the caller's thread.
+
+    - Runs in: whichever thread records the span that makes a batch due; the others wait for it if they have one due too.
+    - Holds: less than a batch. `batch_size=1` stores each span before `record` returns.
+    - When the sink is slow or fails: the caller waits, for the first failing batch up to `close_timeout`.
+    - `flush_interval`: there is no clock, so a batch is late until the next span, `flush` or `close`.
+    - Lost on SIGKILL: the open batch.
+    """
+
+    in_caller = True
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._consumer = threading.RLock()
+        self._consuming = False
+
+    def _rouse(self) -> None:
+        if self._refuse_if_closed():
+            return
+        self._drain(force=False)
+
+    def _drain(self, *, force: bool, deadline: float | None = None) -> bool:
+        """Deliver what is due; False if another thread is at it past the deadline.
+
+        A span that is recorded meanwhile by this same thread (a signal handler, a `__del__`, the sink) only joins the
+        queue: the delivery that it interrupted goes on with it.
+        """
+        wait = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._consumer.acquire(timeout=wait):
+            return False
+        try:
+            if self._consuming:
+                return True
+            self._consuming = True
+            try:
+                self._resume()
+                while self._consume(force=force):
+                    pass
+            finally:
+                self._consuming = False
+        finally:
+            self._consumer.release()
+        return True
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver the open batch now."""
+        ticket = self._books.ticket()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._state is WriterState.OPEN and self._drain(force=True, deadline=deadline):
+            self._delivery.flush()
+        return self._books.reached(ticket) and self._books.nothing_lost
+
+    def _close(self, deadline: float) -> bool:
+        self._state = WriterState.CLOSING
+        self.alarm = 0
+        self._delivery.hurry(deadline)
+        if not self._drain(force=True, deadline=deadline):
+            return False
+        with self._consumer:
+            self._finish()
+        return True
+
+    def close(self, timeout: float | None = None) -> DeliveryReport:
+        """Deliver the rest in the calling thread; a sink that hangs holds it up (`threaded` does not let it)."""
+        return super().close(timeout)

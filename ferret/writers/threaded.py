@@ -1,0 +1,164 @@
+"""`threaded`, the default: a thread delivers, and the caller never waits."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from _queue import Empty, SimpleQueue
+
+from ferret import span as spans
+from ferret.writers.queueing import QueueWriter, WriterState
+
+IDLE_WAIT_S = 1.0
+"""How long the worker sleeps with nothing to do. It is woken for work; this only bounds the harm of a lost wake-up."""
+
+RESTART_DELAY_S = 0.05
+"""Before a worker that met an error of its own goes on."""
+
+
+class ThreadedWriter(QueueWriter):
+    """Delivers from a thread of its own, which starts with the first span.
+
+    - Runs in: one daemon thread; in the caller's, where no thread can start any more (interpreter shutdown).
+    - Holds: without bound, about 250 bytes a span, while the sink is slower than the program.
+    - When the sink is slow or fails: the caller does not notice; the queue grows.
+    - Lost on SIGKILL: what is queued, `flush_interval` of spans if the sink keeps up.
+    """
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._worker: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # its put() may be called from a signal handler
+        self._flush_ticket = self._flushed = 0
+        self._inline = threading.RLock()
+        self._set_alarms()
+
+    def _set_alarms(self) -> None:
+        self._batch_alarm = self._batcher.batch_size
+        self._no_alarm = sys.maxsize
+
+    # -- the caller's side -------------------------------------------------------------------------
+
+    def _rouse(self) -> None:
+        # Each alarm goes off once: the worker sets the next. A record that comes between the two lines cannot be
+        # missed, because the worker looks at the queue after it has set an alarm, and is woken after this has.
+        self.alarm = self._no_alarm if len(self._queue) >= self._batch_alarm else self._batch_alarm
+        if self._refuse_if_closed():
+            return
+        if self._worker is None:
+            self._start()
+        self._wake.put(None)
+
+    def _start(self) -> bool:
+        """Start the worker; False where no thread can start. Never waits for another caller who is at it."""
+        if not self._starting.acquire(blocking=False):
+            return True
+        try:
+            if self._worker is None:
+                worker = threading.Thread(target=self._work, name="ferret-writer", daemon=True)
+                worker.start()
+                self._worker = worker
+        except RuntimeError:  # "can't start new thread at interpreter shutdown"
+            self._work_inline()
+            return False
+        finally:
+            self._starting.release()
+        return True
+
+    def _work_inline(self) -> None:
+        with self._inline:
+            while self._consume(force=True):
+                pass
+        self.alarm = 1
+
+    # -- the worker's side -------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._resume()
+                while not self._work_once():
+                    pass
+            except BaseException as error:  # noqa: BLE001 - nobody else would notice that the worker is gone
+                self._warn(f"the writer's thread failed and goes on: {type(error).__name__}: {error}")
+                time.sleep(RESTART_DELAY_S)
+            else:
+                return
+
+    def _work_once(self) -> bool:
+        """Deliver what is due, then sleep until more is; whether that was the last."""
+        closing = self._state is not WriterState.OPEN
+        flushing = self._flushed < self._flush_ticket
+        if self._consume(force=closing or flushing):
+            return False
+        if closing:
+            self._finish()
+            return True
+        if flushing and self._books.reached(self._flush_ticket):
+            self._answer_flushes()
+        self._sleep()
+        return False
+
+    def _sleep(self) -> None:
+        self.alarm = self._batch_alarm if self._queue else 1
+        patience = self._batcher.patience(time.monotonic())
+        if self._state is not WriterState.OPEN or len(self._queue) >= self.alarm:
+            if self._state is not WriterState.OPEN:
+                self.alarm = 0
+            return
+        try:
+            self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
+        except Empty:
+            pass
+
+    def _answer_flushes(self) -> None:
+        ticket = self._flush_ticket
+        self._delivery.flush()
+        self._answered(ticket)
+
+    def _answered(self, ticket: int) -> None:
+        with self._books.settled:
+            self._flushed = max(self._flushed, ticket)
+            self._books.settled.notify_all()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Have the worker deliver what is queued, and wait for it. False at once in the sink's own code."""
+        books = self._books
+        ticket = books.ticket()
+        if spans.is_delivering(self):
+            return False
+        if self._state is WriterState.OPEN and ticket > self._flushed:
+            with books.settled:
+                self._flush_ticket = max(self._flush_ticket, ticket)
+            if self._worker is None and not self._start():
+                self._flushed = ticket
+            self._wake.put(None)
+            with books.settled:
+                books.settled.wait_for(
+                    lambda: self._flushed >= ticket or self._state is WriterState.CLOSED, timeout
+                )
+        return books.reached(ticket) and books.nothing_lost
+
+    def _hurry(self, deadline: float) -> None:
+        self._delivery.hurry(deadline)
+
+    def _is_worker(self) -> bool:
+        return self._worker is threading.current_thread()
+
+    def _close(self, deadline: float) -> bool:
+        self._state = WriterState.CLOSING
+        self.alarm = 0
+        self._hurry(deadline)
+        if self._worker is None and (self._idle_child() or not self._start()):
+            self._finish()
+            return True
+        worker = self._worker
+        if worker is None:
+            return True
+        self._wake.put(None)
+        worker.join(max(0.0, deadline - time.monotonic()))
+        return not worker.is_alive()
