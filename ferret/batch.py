@@ -104,9 +104,7 @@ class Batch:
     def __iter__(self) -> Iterator[SpanData]:
         origin, threads = self.origin, self.threads
         for span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome in self.records:
-            status, error, error_type = (
-                ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
-            )
+            status, error, error_type = ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
             start_time = (origin.anchor_ns + start_ns) / 1e9
             duration = (end_ns - start_ns) / 1e9
             thread_id, thread_name = threads[thread]

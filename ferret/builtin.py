@@ -19,6 +19,7 @@ class Lazy:
         self._name = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the writer or sink."""
         return self._factory()(*args, **kwargs)
 
     @property

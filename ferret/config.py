@@ -103,9 +103,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         name = known.get(variable)
         if name is None:
             if difflib.get_close_matches(variable, known, n=1, cutoff=0.8):
-                warnings.warn(
-                    _unknown(variable, list(known), "environment variable"), RuntimeWarning, stacklevel=4
-                )
+                warnings.warn(_unknown(variable, list(known), "environment variable"), RuntimeWarning, stacklevel=4)
         elif name == "sink_options":
             values[name] = _json_object(variable, text)
         else:
@@ -142,7 +140,5 @@ def _explain(error: ValidationError, given: Mapping[str, Any], from_env: Mapping
             source = f"from the environment, {ENV_PREFIX}{name.upper()}"
         else:  # pragma: no cover - a default that its own model refuses
             source = "the default"
-        lines.append(
-            f"option {name!r} is {fault['input']!r} ({source}): {fault['msg'][0].lower()}{fault['msg'][1:]}"
-        )
+        lines.append(f"option {name!r} is {fault['input']!r} ({source}): {fault['msg'][0].lower()}{fault['msg'][1:]}")
     return "; ".join(lines)

@@ -62,18 +62,14 @@ class Profiler:
         given: dict[str, Any] = {"namespace": namespace, "run_id": run_id, **options}
         if buffer_size is not None:
             if "batch_size" in options:
-                raise ConfigError(
-                    "options 'buffer_size' and 'batch_size' are two names of one thing: give one"
-                )
+                raise ConfigError("options 'buffer_size' and 'batch_size' are two names of one thing: give one")
             given["batch_size"] = buffer_size
         if isinstance(db_path, str | Path):
             given["db_path"] = str(db_path)
         if isinstance(sink, str):
             given["sink"] = sink
         if db_path is not None and sink is not None:
-            raise ConfigError(
-                "option 'sink' says where spans rest, and so does the database path: give one of them"
-            )
+            raise ConfigError("option 'sink' says where spans rest, and so does the database path: give one of them")
         self.settings: Settings = load_settings(given)
         self.run_id: str = self.settings.run_id
         self.current: ContextVar[int] = ContextVar("ferret_current_span", default=0)
@@ -211,8 +207,8 @@ class Profiler:
         """
         report = self.writer.close(timeout)
         if self._shown_db is not None:
-            self._shown_db, shown = None, self._shown_db
-            shown.close()
+            self._shown_db.close()
+            self._shown_db = None
         lifecycle.forget(self)
         return report
 
@@ -282,9 +278,7 @@ class Profiler:
             return open_readable(target, self.settings.namespace)
         if isinstance(self._sink, Readable):
             return self._sink
-        raise ConfigError(
-            f"the sink {self._sink!r} cannot be read back: it has no segments() and processes()"
-        )
+        raise ConfigError(f"the sink {self._sink!r} cannot be read back: it has no segments() and processes()")
 
     def __repr__(self) -> str:
         return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
@@ -303,7 +297,7 @@ def configure(
     **options: Unpack[Options],
 ) -> Profiler:
     """Make the process's own profiler, in place of an earlier one, which is closed. Arguments as of `Profiler`."""
-    global _shared  # noqa: PLW0603 - the one place that holds it
+    global _shared
     profiler = Profiler(db_path, None, namespace, run_id, sink=sink, **options)
     with _shared_lock:
         before, _shared = _shared, profiler

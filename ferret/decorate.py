@@ -36,6 +36,7 @@ def measured[**P, R](
         target = recorder() if callable(recorder) else recorder
         return Span(target, fixed if name_of is None else name_of(args, kwargs), tags)
 
+    wrapper: Callable[..., Any]
     if inspect.isasyncgenfunction(inner):
         wrapper = _measured_async_generator(inner, new_span)
     elif inspect.iscoroutinefunction(inner):
@@ -73,7 +74,7 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
     # The commonest decoration, unrolled: without a Span object and its three method calls a decorated call
     # records in about two thirds of the time of a `with` (benchmarks/span_cost.py).
     current = recorder.current
-    local, ids, running_loop = spans._local, spans.ids, spans._running_loop  # noqa: SLF001 - one hot path
+    local, ids, running_loop = spans._local, spans.ids, spans._running_loop
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         parent_id = current.get()
@@ -90,12 +91,12 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
         try:
             thread = local.index
         except AttributeError:
-            index = spans._thread_index(recorder)  # noqa: SLF001
+            index = spans._thread_index(recorder)
             if index is None:
                 return result
             thread = index
         loop = running_loop()
-        task = None if loop is None else spans._task_name(loop)  # noqa: SLF001
+        task = None if loop is None else spans._task_name(loop)
         recorder.record((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None))
         return result
 
@@ -144,10 +145,10 @@ class _Resumed:
         self._span = span
 
     def __enter__(self) -> None:
-        self._token = self._span._recorder.current.set(self._span.span_id)  # noqa: SLF001
+        self._token = self._span._recorder.current.set(self._span.span_id)
 
     def __exit__(self, *_: object) -> None:
-        current = self._span._recorder.current  # noqa: SLF001
+        current = self._span._recorder.current
         try:
             current.reset(self._token)
         except (ValueError, RuntimeError):  # the body ran in another task's context

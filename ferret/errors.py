@@ -21,7 +21,7 @@ class FormatError(StorageError):
     """Stored bytes are not a segment that this version can read."""
 
 
-class WorkerDied(FerretError):
+class WriterProcessError(FerretError):
     """The process writer's child ended, again and again, before it had stored what it was given."""
 
 

@@ -49,7 +49,7 @@ def close_all() -> None:
 
 def _after_fork_in_child() -> None:
     for profiler in list(_open):
-        profiler._after_fork()  # noqa: SLF001 - it is for nobody else to call
+        profiler._after_fork()
 
 
 def arm_child_exit() -> None:

@@ -79,9 +79,7 @@ class Plugins:
             return matching[0].factory  # type: ignore[no-any-return]
         if matching:
             givers = " and ".join(_described(one) for one in matching)
-            raise PluginError(
-                f"{kind} {name!r} is given by {givers}: uninstall one, or ask its author for a new name"
-            )
+            raise PluginError(f"{kind} {name!r} is given by {givers}: uninstall one, or ask its author for a new name")
         names = sorted({one.name for one in all_provided if one.kind == kind})
         nearest = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names)}."
@@ -99,9 +97,7 @@ class Plugins:
                 try:
                     factories = dict(implementation.function())
                 except Exception as error:  # noqa: BLE001 - a stranger's code
-                    collected.append(
-                        Provided("plugin", plugin, plugin, distribution, version, _reason(error))
-                    )
+                    collected.append(Provided("plugin", plugin, plugin, distribution, version, _reason(error)))
                     continue
                 collected += [
                     Provided(kind, name, plugin, distribution, version, "", factory)
@@ -128,12 +124,10 @@ class Plugins:
             self._origins[plugin] = (distribution, version)
             try:
                 self.manager.register(point.load(), plugin)
-            except BaseException as error:  # noqa: BLE001 - a stranger's import may even call sys.exit
+            except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
-                self._failures.append(
-                    Provided("plugin", point.name, plugin, distribution, version, _reason(error))
-                )
+                self._failures.append(Provided("plugin", point.name, plugin, distribution, version, _reason(error)))
 
 
 def _described(one: Provided) -> str:

@@ -154,7 +154,7 @@ class Report:
             self._recording.flush()
             if self._readable is None:  # not before: the first flush may be what makes the file
                 self._readable = self._recording.readable()
-        assert self._readable is not None  # noqa: S101 - there is one from the start, unless it is recording
+        assert self._readable is not None
         return self._readable
 
     def _segments(self, run_id: str | None) -> Iterator[Segment]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from ferret.batch import SpanData
 from ferret.errors import FormatError
 from ferret.span import format_id, parse_ids
-from ferret.tags import encode_outcome, encode_tags, plain_text
+from ferret.tags import encode_tags, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -94,7 +94,7 @@ class Segment:
     thread: Int64
     task: Int64
     outcome: Int64
-    tags: Sequence[bytes]
+    tags: list[bytes] | TagsColumn
 
     def __init__(self, run_id: str, token: str, process_id: int, sequence: int) -> None:
         self.run_id = run_id
@@ -267,9 +267,7 @@ def _read_header(data: bytes) -> _Header:
         raise FormatError("not a segment: it does not begin with 'FRT'")
     if len(data) < 4 or data[3] != VERSION:
         found = data[3] if len(data) > 3 else "none"
-        raise FormatError(
-            f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace"
-        )
+        raise FormatError(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
     try:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(data[4:], MAX_SEGMENT_BYTES)
@@ -317,6 +315,6 @@ def _unpack(data: bytes, count: int) -> Int64:
 
 def _indices(data: bytes, count: int, size: int) -> Int64:
     indices = _unpack(data, count)
-    if count and not (0 <= indices.min() and indices.max() < size):
+    if count and not (indices.min() >= 0 and indices.max() < size):
         raise ValueError("an index beyond its table")
     return indices

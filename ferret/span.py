@@ -15,7 +15,6 @@ import os
 import random
 import threading
 import time
-from contextvars import ContextVar
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,6 +22,7 @@ from ferret.tags import Tags, encode_outcome, encode_tags, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextvars import ContextVar
     from types import TracebackType
 
     from ferret.models import SpanModel
@@ -94,9 +94,15 @@ ids = SpanIds()
 class Recorder(Protocol):
     """What a span needs of the profiler that made it."""
 
-    current: ContextVar[int]
-    record: Callable[[Record], None]
     run_id: str
+
+    @property
+    def current(self) -> ContextVar[int]:
+        """The current span's id; 0 for none."""
+
+    @property
+    def record(self) -> Callable[[Record], None]:
+        """Takes a finished span."""
 
     def suppressed(self) -> bool:
         """Whether this thread is at the moment inside the profiler's own sink; counts the span if so."""
@@ -131,7 +137,7 @@ class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer)
     that is delivering takes the slow path, where it is found out.
     """
 
-    __slots__ = ("_index", "_owner", "_outer")
+    __slots__ = ("_index", "_outer", "_owner")
 
     def __init__(self, owner: object) -> None:
         self._owner = owner
@@ -184,7 +190,7 @@ class Span:
         "end_ns", "name", "parent_id", "span_id", "start_ns",
     )  # fmt: skip
 
-    name: SpanName
+    name: str
     span_id: int
     """0 before the start. `model.span_id` is the same as 16 hex digits."""
     parent_id: int
@@ -193,7 +199,7 @@ class Span:
 
     def __init__(self, recorder: Recorder, name: SpanName, tags: Tags | None = None) -> None:
         self._recorder = recorder
-        self.name = name
+        self.name = name  # type: ignore[assignment]  # it may be a function, until the span starts
         self._given_tags = self._tags = tags
         self._model: SpanModel | None = None
         self._outcome: tuple[str, str | None, str | None] | None = None
@@ -358,7 +364,7 @@ class Span:
     def _take_from_model(self) -> None:
         """Let what the program wrote on `span.model` count, and bring the model to its end."""
         model = self._model
-        assert model is not None  # noqa: S101 - both callers ask first
+        assert model is not None
         self.name = plain_text(model.name)
         self._tags = model.tags or None
         if self._outcome is None and (model.status != "ok" or model.error or model.error_type):

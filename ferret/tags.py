@@ -23,7 +23,24 @@ MAX_ITEMS = 1_000
 CUT = "…[cut]"
 """The mark at the end of a text, or in place of a value, that was cut."""
 
-_encode = msgspec.json.Encoder(enc_hook=lambda value: plain_text(value)).encode
+
+def plain_text(value: object) -> str:
+    """Any object as text that encodes as UTF-8, at most `MAX_TEXT` characters. Never raises."""
+    try:
+        text = value if value.__class__ is str else str(value)
+        text = str.__str__(text)  # a subclass of str may lie about everything else
+    except Exception:  # noqa: BLE001 - a hostile __str__
+        text = f"<{type(value).__name__} without a str()>"
+    if len(text) > MAX_TEXT:
+        text = text[: MAX_TEXT - len(CUT)] + CUT
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "replace").decode()
+    return text
+
+
+_encode = msgspec.json.Encoder(enc_hook=plain_text).encode
 
 
 def encode_tags(tags: Tags) -> bytes | None:
@@ -50,22 +67,6 @@ def encode_outcome(outcome: tuple[str, str | None, str | None]) -> bytes:
     return _encode(
         (plain_text(status), error and plain_text(error), error_type and plain_text(error_type)),
     )
-
-
-def plain_text(value: object) -> str:
-    """Any object as text that encodes as UTF-8, at most `MAX_TEXT` characters. Never raises."""
-    try:
-        text = value if value.__class__ is str else str(value)
-        text = str.__str__(text)  # a subclass of str may lie about everything else
-    except Exception:  # noqa: BLE001 - a hostile __str__
-        text = f"<{type(value).__name__} without a str()>"
-    if len(text) > MAX_TEXT:
-        text = text[: MAX_TEXT - len(CUT)] + CUT
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
-    return text
 
 
 def _encode_carefully(tags: Tags) -> bytes:
@@ -107,20 +108,12 @@ def _plain(value: Any, depth: int, budget: _Budget) -> Any:
     if value is None or kind is bool or kind is int:
         return value if kind is not int or value.bit_length() <= 4096 else CUT
     if kind is float:
-        return (
-            value
-            if math.isfinite(value)
-            else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-        )
+        return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if kind is dict:
-        return {
-            plain_text(key): _plain(item, depth + 1, budget) for key, item in list(value.items())[:MAX_ITEMS]
-        }
+        return {plain_text(key): _plain(item, depth + 1, budget) for key, item in list(value.items())[:MAX_ITEMS]}
     if kind in (list, tuple, set, frozenset):
         return [_plain(item, depth + 1, budget) for item in list(value)[:MAX_ITEMS]]
-    if kind is str:
-        return plain_text(value)
-    return _plain_object(value, depth, budget)
+    return plain_text(value) if kind is str else _plain_object(value, depth, budget)
 
 
 def _plain_object(value: Any, depth: int, budget: _Budget) -> Any:

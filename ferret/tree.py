@@ -71,11 +71,7 @@ def merge_paths(segments: Iterable[Segment], depth: int | None = None) -> list[P
         depth: how many levels to build; all of them unless given.
     """
     names = NameIndex()
-    kept = [
-        (one.span_id, one.parent_id, names.of(one), one.duration_ns, failed(one))
-        for one in segments
-        if len(one)
-    ]
+    kept = [(one.span_id, one.parent_id, names.of(one), one.duration_ns, failed(one)) for one in segments if len(one)]
     if not kept:
         return []
     columns = _Columns(*(np.concatenate(column) for column in zip(*kept, strict=True)))

@@ -35,9 +35,7 @@ __all__ = ["BeaverReader", "BeaverSink", "open_db"]
 
 MEMORY = ":memory:"
 
-INSERT_SEGMENT = (
-    "INSERT OR IGNORE INTO __beaver_blobs__ (store_name, key, data, metadata) VALUES (?, ?, ?, ?)"
-)
+INSERT_SEGMENT = "INSERT OR IGNORE INTO __beaver_blobs__ (store_name, key, data, metadata) VALUES (?, ?, ?, ?)"
 INSERT_RUN = "INSERT OR REPLACE INTO __beaver_dicts__ (dict_name, key, value) VALUES (?, ?, ?)"
 
 
@@ -171,19 +169,17 @@ def open_db(path: str) -> BeaverDB:
         return BeaverDB(path)
     except Exception as error:
         if made:
-            os.unlink(path)  # noqa: PTH108 - an empty file of our own
+            os.unlink(path)
         raise StorageError(f"{path!r} cannot be opened as a database: {error}") from error
 
 
 def _prepare_file(path: str) -> bool:
     """Check that the path can be written, and make the file if it is missing; whether it was."""
-    folder = os.path.dirname(path) or "."  # noqa: PTH120 - a path may be relative, and stays so
-    if not os.path.isdir(folder):  # noqa: PTH112
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
         raise StorageError(f"{path!r} cannot be made: there is no directory {folder!r}; make it first")
-    if os.path.isdir(path):  # noqa: PTH112
-        raise StorageError(
-            f"{path!r} is a directory: name a file in it, such as {os.path.join(path, 'trace.db')!r}"
-        )  # noqa: PTH118
+    if os.path.isdir(path):
+        raise StorageError(f"{path!r} is a directory: name a file in it, such as {os.path.join(path, 'trace.db')!r}")
     try:
         # for its owner only: spans tell what a program does, and with what
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -200,7 +196,7 @@ def _check_file(path: str) -> None:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StorageError(f"{path!r} cannot be written: choose another file, or change its permissions")
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             head = file.read(16)
     except OSError as error:
         raise StorageError(f"{path!r} cannot be read: {error.strerror}") from error
@@ -219,9 +215,7 @@ def _check_file(path: str) -> None:
             "or migrate it as beaver-db 2 describes"
         )
     if tables and not modern:
-        raise StorageError(
-            f"{path!r} is another program's SQLite database, and was left as it is: choose another file"
-        )
+        raise StorageError(f"{path!r} is another program's SQLite database, and was left as it is: choose another file")
     if version > BEAVER_DB_VERSION:
         raise StorageError(f"{path!r} was written by a newer beaver-db (schema {version}): update beaver-db")
 

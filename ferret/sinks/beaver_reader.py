@@ -45,7 +45,7 @@ def run_prefix(run_id: str) -> str:
 
 def sqlite_url(path: str) -> str:
     """An SQLite URL that opens the file for reading only."""
-    return f"file:{quote(os.path.abspath(path))}?mode=ro"  # noqa: PTH100 - the file need not be reached through links
+    return f"file:{quote(os.path.abspath(path))}?mode=ro"
 
 
 class BeaverReader:
@@ -128,7 +128,7 @@ class BeaverReader:
             raise StorageError(f"{self._path!r} cannot be read: {error}") from error
 
     def _check(self) -> None:
-        if not os.path.exists(self._path):  # noqa: PTH110
+        if not os.path.exists(self._path):
             raise StorageError(f"there is no file {self._path!r}")
         found = self._query_file("SELECT count(*) FROM sqlite_master WHERE name GLOB '__beaver_*s__'", ())
         if not found[0][0]:

@@ -6,13 +6,14 @@ A batch is a line that announces it, and its spans:
     {"type":"span","span_id":"…","parent_id":null,"run_id":"…","name":"checkout", …}
     {"type":"span", …}
 
-It counts once all the spans that were announced follow; so a write that was cut short, wherever that was, leaves
-nothing that a reader would take for a batch. The next write cuts such a rest off, which keeps the file fit for
-programs that only look at the spans. The facts of a run are a line `{"type":"run","run_id":"…","token":"…", …}`, of
-which the last one counts.
+It counts once all the spans that were announced follow; so a write that was cut short, wherever that was,
+leaves nothing that a reader would take for a batch. The next write cuts such a rest off, which keeps the file
+fit for programs that look at nothing but spans. The facts of a run are a line
+`{"type":"run","run_id":"…","token":"…", …}`, of which the last one counts.
 
-In a `.gz` file each write is a gzip member, which `zcat` and Python's `gzip` read one after the other. Its header says
-how long the member is, in an extra field, so that one that was cut short is found without unpacking the file.
+In a `.gz` file each write is a gzip member, which `zcat` and Python's `gzip` read one after the other. Its
+header says how long the member is, in an extra field (`Ft`, 4 bytes, little-endian): one that was cut short is
+found without unpacking the file.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ferret.models import ProcessInfo
 
 MAX_LINE_BYTES: Final = 4 << 20
-"""A longer line is neither written nor read. A span of the longest texts that are recorded takes a tenth of it."""
+"""A longer line is neither written nor read; a span of the longest texts that are kept takes a tenth of it."""
 MAX_BATCH_BYTES: Final = 1 << 30
 """A longer batch is neither written nor read: a hostile file must not fill the memory."""
 
@@ -79,30 +80,32 @@ class _RunLine(msgspec.Struct, frozen=True, tag_field="type", tag="run"):
     token: str
 
 
+type _Line = _BatchLine | _SpanLine | _RunLine
+
 _encode_lines = msgspec.json.Encoder().encode_lines
-_decoder = msgspec.json.Decoder(_BatchLine | _SpanLine | _RunLine)
+_decoder: msgspec.json.Decoder[_Line] = msgspec.json.Decoder(_BatchLine | _SpanLine | _RunLine)
 
 
 class JsonlSink:
     """Appends to a file of JSON lines, which several processes and profilers may share.
 
-    One thread at a time may write; the file may be read from any thread and process meanwhile. Every write is one
-    append under `fcntl.flock`, and waits for those of others; where there is no `fcntl`, let only one process write.
-    What was written is with the operating system when `write` returns, but not yet forced to the disk.
+    One thread at a time may write; any thread and process may read meanwhile. Every write is one append under
+    `fcntl.flock`, and waits for those of others; where there is no `fcntl`, let only one process write. When
+    `write` returns, the operating system has the batch, but has not yet forced it to the disk.
 
     Args:
-        target: the file, made with mode 0600 if there is none. An existing one is continued as it is, gzip or plain.
+        target: the file, made with mode 0600 if there is none. One that exists stays gzip or plain, as it is.
 
     Raises:
-        StorageError: there is no target, or it cannot be appended to, or it holds something else; and, from `write` and
-            `write_run`, nothing of it was stored.
+        StorageError: there is no target, it cannot be appended to, or it holds something else; from `write` and
+            `write_run`, that nothing was stored.
     """
 
     def __init__(self, target: str | os.PathLike[str] | None) -> None:
         if not target:
             raise StorageError("jsonl needs a file: jsonl:spans.jsonl")
         self.path = Path(target).absolute()
-        self._file = _open(self.path, "a+b")
+        self._file = _open(self.path, "a+")
         self._process_id = os.getpid()
         self._recent: deque[str] = deque(maxlen=_REMEMBERED)
         self._sound_until = 0
@@ -136,7 +139,7 @@ class JsonlSink:
     def reopen(self) -> JsonlSink:
         """A new sink on the same file, for a forked child."""
         if os.getpid() != self._process_id:
-            # the lock belongs to all copies of the descriptor: one kept here would hold it for a parent that was killed
+            # All copies of a descriptor hold its lock: were the parent killed in a write, this one would go on.
             self._file.close()
         return JsonlSink(self.path)
 
@@ -149,9 +152,9 @@ class JsonlSink:
         return JsonlReader(self.path).processes(run_id)
 
     def _append(self, lines: bytes, unless_stored: str | None = None) -> None:
-        _check_size(lines)
-        data = _as_member(lines) if self._packed else lines
         try:
+            _check_size(lines)
+            data = _as_member(lines) if self._packed else lines
             with _locked(self._file):
                 end = self._mend()
                 if unless_stored is not None and self._holds(unless_stored):
@@ -160,7 +163,7 @@ class JsonlSink:
                     data = b"\n" + data  # an editor may leave the last line without its end
                 _put(self._file.fileno(), data, end)
                 self._sound_until = end + len(data)
-        except (OSError, ValueError) as error:  # a ValueError: the sink is closed
+        except (OSError, ValueError) as error:  # ValueError: too long, or the sink is closed
             raise StorageError(f"{self.path}: nothing was appended: {error}") from error
 
     def _mend(self) -> int:
@@ -179,10 +182,10 @@ class JsonlSink:
 
 
 class JsonlReader:
-    """Reads what `JsonlSink` wrote, while it is being written too, and never changes it. Safe from any thread.
+    """Reads what `JsonlSink` wrote, or still writes, and never changes it. Safe from any thread.
 
-    Lines that are damaged, too long or unknown are passed over, with the batch that they are in; so is a gzip member
-    that does not unpack.
+    Lines that are damaged, too long or unknown are passed over, with the batch that they are in; so is a gzip
+    member that does not unpack.
 
     Args:
         path: the file, plain or gzip.
@@ -193,11 +196,11 @@ class JsonlReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        with _open(self.path, "rb") as file:
+        with _open(self.path, "r") as file:
             self._packed = _recognise(file, self.path)
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
-        """The stored batches of one run, or of all, in the order in which they were written; one at a time."""
+        """The batches of one run, or of all, as they were written; one is held at a time."""
         for batch, spans in _stored(self._lines(), lambda batch: run_id in (None, batch.run_id)):
             try:
                 segment = Segment.from_spans(spans, batch.token, batch.sequence)
@@ -218,7 +221,7 @@ class JsonlReader:
         yield from found.values()
 
     def _lines(self) -> Iterator[bytes]:
-        with _open(self.path, "rb") as file:
+        with _open(self.path, "r") as file:
             try:
                 yield from _lines(_text(file, self._packed))
             except OSError as error:
@@ -226,21 +229,20 @@ class JsonlReader:
 
 
 def _open(path: Path, mode: str) -> io.FileIO:
-    if path.exists() and not path.is_file():
-        raise StorageError(
-            f"{path} is {'a directory' if path.is_dir() else 'not a regular file'}: name a file"
-        )
-    if mode != "rb" and not path.parent.is_dir():
-        raise StorageError(f"{path}: there is no directory {path.parent}: make it first, or name another")
     try:
-        return io.FileIO(path, mode.replace("b", ""), opener=lambda name, flags: os.open(name, flags, 0o600))
+        if path.exists() and not path.is_file():
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise StorageError(f"{path} is {kind}: name a file, as in jsonl:spans.jsonl")
+        if mode != "r" and not path.parent.is_dir():
+            raise StorageError(f"{path}: there is no directory {path.parent}: make it, or name another")
+        return io.FileIO(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
     except (OSError, ValueError) as error:
-        wanted = "read" if mode == "rb" else "opened for reading and appending"
-        raise StorageError(f"{path}: cannot be {wanted}: {error}") from error
+        wanted = "read" if mode == "r" else "read and appended to"
+        raise StorageError(f"{path} cannot be {wanted}: {error}") from error
 
 
 def _recognise(file: io.FileIO, path: Path) -> bool:
-    """Whether the file is gzip; raises if somebody else's."""
+    """Whether the file is gzip; raises if it is somebody else's."""
     start = _read_at(file, 0, len(_MEMBER))
     if not start:
         return path.suffix == ".gz"
@@ -248,22 +250,20 @@ def _recognise(file: io.FileIO, path: Path) -> bool:
     if packed and _MEMBER.startswith(start):
         return True
     first = next(_lines(_text(file, packed)), b"")
-    # a first write that was cut short is ours too
-    torn = len(first) == os.fstat(file.fileno()).st_size and _begins(first)
+    torn = _begins(first) and len(first) == os.fstat(file.fileno()).st_size
     if not torn and _decode(first) is None:
-        raise StorageError(
-            f"{path} holds something else than ferret's JSON lines, and is left as it is: name another file"
-        )
+        raise StorageError(f"{path} does not hold ferret's JSON lines, and is left as it is: name another file")
     return packed
 
 
 def _begins(line: bytes) -> bool:
+    """Whether the line may be the beginning of what one write appends."""
     return any(line.startswith(kind) or kind.startswith(line) for kind in (_BATCH, _RUN))
 
 
 @contextmanager
 def _locked(file: io.FileIO) -> Generator[None]:
-    """Keep all others from writing, in this process too: the lock belongs to the open file, not to the process."""
+    """Keep all others from writing; those in this process too, as each has opened the file for itself."""
     if fcntl is None:
         yield
         return
@@ -289,9 +289,9 @@ def _put(descriptor: int, data: bytes, end: int) -> None:
 def _check_size(lines: bytes) -> None:
     longest = len(lines) if len(lines) <= MAX_LINE_BYTES else max(map(len, lines.split(b"\n")))
     if longest > MAX_LINE_BYTES or len(lines) > MAX_BATCH_BYTES:
-        raise StorageError(
-            f"a batch of {len(lines)} bytes, whose longest line is {longest}: "
-            f"at most {MAX_BATCH_BYTES} and {MAX_LINE_BYTES} could be read back"
+        raise ValueError(
+            f"{len(lines)} bytes with a line of {longest} are more than could be read back: "
+            f"{MAX_BATCH_BYTES} with lines of {MAX_LINE_BYTES}"
         )
 
 
@@ -315,9 +315,9 @@ def _sound_members(file: io.FileIO, size: int) -> int:
 
 
 def _sound_lines(file: io.FileIO, size: int) -> int:
-    """Where the last batch, if not all of its spans are there, or the last line, if it is not whole, begins."""
+    """Where the last batch begins if some of its spans are missing, or the last line if it is cut short."""
     start = _find_last(file, b"\n" + _BATCH, size) + 1
-    missing, item = 0, None
+    missing, line, item = 0, b"", None
     for line in _lines(_blocks(file, start)):
         item = _decode(line)
         if isinstance(item, _BatchLine):
@@ -325,10 +325,10 @@ def _sound_lines(file: io.FileIO, size: int) -> int:
         elif isinstance(item, _SpanLine):
             missing -= 1
         elif isinstance(item, _RunLine):
-            missing = 0  # whatever went before, somebody has written since
+            missing = 0  # somebody has written since
     if missing > 0:
         return start
-    torn = item is None and _read_at(file, size - 1, 1) != b"\n"
+    torn = item is None and _begins(line) and _read_at(file, size - 1, 1) != b"\n"
     return _find_last(file, b"\n", size) + 1 if torn else size
 
 
@@ -358,7 +358,7 @@ def _stored(
             batch = None
 
 
-def _decode(line: bytes) -> _BatchLine | _SpanLine | _RunLine | None:
+def _decode(line: bytes) -> _Line | None:
     try:
         return _decoder.decode(line)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
@@ -387,7 +387,7 @@ def _blocks(file: io.FileIO, start: int) -> Iterator[bytes]:
 
 
 def _unpacked(file: io.FileIO) -> Iterator[bytes]:
-    """The text of all members that are whole. After a damaged one, it goes on at the next that ferret wrote."""
+    """The text of all whole members. After a damaged one it goes on at the next that ferret wrote."""
     start = 0
     while _read_at(file, start, 1):
         try:
@@ -398,7 +398,7 @@ def _unpacked(file: io.FileIO) -> Iterator[bytes]:
 
 
 def _member(file: io.FileIO, start: int) -> Generator[bytes, None, int]:
-    """The text of one member; where the next begins. The last piece is held back until the checksum was right."""
+    """A member's text, and where the next begins. The last piece waits until the checksum was right."""
     unpacker = zlib.decompressobj(wbits=31)
     file.seek(start)
     held = b""

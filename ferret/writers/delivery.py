@@ -133,9 +133,7 @@ class Delivery:
         if self._failing and self._in_caller:
             return True
         now = time.monotonic()
-        return now - started >= self._settings.close_timeout or (
-            self._deadline is not None and now >= self._deadline
-        )
+        return now - started >= self._settings.close_timeout or (self._deadline is not None and now >= self._deadline)
 
     def _pause(self, seconds: float) -> None:
         if self._deadline is None:

@@ -79,9 +79,7 @@ def send(fd: int, kind: Kind, payload: object) -> None:
     """
     body = encode(payload)
     if len(body) > MAX_FRAME_BYTES:
-        raise FerretError(
-            f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}: use a smaller batch_size"
-        )
+        raise FerretError(f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}: use a smaller batch_size")
     view = memoryview(_HEAD.pack(kind, len(body)) + body)
     while view:
         view = view[os.write(fd, view) :]

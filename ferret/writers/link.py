@@ -40,7 +40,7 @@ class ChildLink:
         self._hello = hello
         self._on_answer = on_answer
         self._on_death = on_death
-        self._folder = os.getcwd()  # noqa: PTH109 - a child that replaces another must find the same relative paths
+        self._folder = os.getcwd()
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._ready: tuple[str, str] | None = None
@@ -67,7 +67,7 @@ class ChildLink:
             process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
         )
         self._child, self._ready, self.alive = child, None, True
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - both are pipes
+        assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
         self._requests, self._answers = child.stdin, child.stdout
         with suppress(OSError, AttributeError):
             fcntl.fcntl(child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -79,7 +79,7 @@ class ChildLink:
         self._reader.start()
 
     def _await_ready(self) -> None:
-        assert self._child is not None  # noqa: S101 - just started
+        assert self._child is not None
         incoming = frames.receive(self._answers.fileno())
         kind, payload = next(incoming, (None, b""))
         if kind is Kind.READY:
@@ -93,13 +93,13 @@ class ChildLink:
             raise errors.StorageError(f"the sink could not be opened in the writing process: {name}: {text}")
         status = self._child.wait()
         self.stop()
-        raise errors.WorkerDied(
+        raise errors.WriterProcessError(
             f"the writing process could not start (exit status {status}); its stderr says why"
         )
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
         with suppress(OSError, ValueError, errors.FerretError):
-            assert child.stdout is not None  # noqa: S101 - it is a pipe
+            assert child.stdout is not None
             for kind, payload in frames.receive(child.stdout.fileno()):
                 answer = frames.decode(payload)
                 if kind is Kind.READY:
@@ -168,7 +168,7 @@ def block_sigpipe() -> None:
 
 def search_path() -> list[str]:
     """Where this process imports from, such that it means the same in another folder."""
-    return [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - "" is the current folder
+    return [os.path.abspath(entry) for entry in sys.path]
 
 
 def _environment() -> dict[str, str]:

@@ -40,7 +40,7 @@ class ProcessWriter(BoundedWriter):
 
     opens_sink = True
 
-    def __init__(self, sink: SinkSpec, config: Settings) -> None:  # type: ignore[override]
+    def __init__(self, sink: SinkSpec, config: Settings) -> None:
         self._spec = _checked(sink)
         self._prepare(config)
         self._connect()
@@ -112,7 +112,7 @@ class ProcessWriter(BoundedWriter):
                 return
         if not self._abandoned:
             self._warn(f"{MAX_DEATHS} writing processes in a row died before they had stored anything")
-            self._books.fail_in_flight("WorkerDied")
+            self._books.fail_in_flight("child_died")
             self._deaths = 0
 
     def _answer_flushes(self) -> None:
@@ -167,7 +167,7 @@ class ProcessWriter(BoundedWriter):
 
     # -- fork --------------------------------------------------------------------------------------
 
-    def _reopen(self, origin: Origin) -> None:
+    def _reopen(self, origin: Origin) -> None:  # noqa: ARG002 - the books have it
         self._link.forget()
         self._connect()
 

@@ -138,9 +138,7 @@ class QueueWriter:
 
     def close(self, timeout: float | None = None) -> DeliveryReport:
         """Store everything queued, within the time, and say what became of it."""
-        if (
-            spans.is_delivering(self) or self._is_worker()
-        ):  # called by the sink, or by the garbage collector: this
+        if spans.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
             self._state = WriterState.CLOSING  # thread cannot wait for itself, and closes when it comes to it
             self.alarm = 0
             return self._books.report(timed_out=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from _queue import Empty, SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from ferret import span as spans
 from ferret.writers.queueing import QueueWriter, WriterState
@@ -108,10 +109,8 @@ class ThreadedWriter(QueueWriter):
             if self._state is not WriterState.OPEN:
                 self.alarm = 0
             return
-        try:
+        with suppress(Empty):
             self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
-        except Empty:
-            pass
 
     def _answer_flushes(self) -> None:
         ticket = self._flush_ticket
@@ -138,9 +137,7 @@ class ThreadedWriter(QueueWriter):
                 self._flushed = ticket
             self._wake.put(None)
             with books.settled:
-                books.settled.wait_for(
-                    lambda: self._flushed >= ticket or self._state is WriterState.CLOSED, timeout
-                )
+                books.settled.wait_for(lambda: self._flushed >= ticket or self._state is WriterState.CLOSED, timeout)
         return books.reached(ticket) and books.nothing_lost
 
     def _hurry(self, deadline: float) -> None:
