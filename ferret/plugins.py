@@ -7,7 +7,9 @@ runs only in programs that use it, and a broken plugin cannot stop a program tha
 from __future__ import annotations
 
 import difflib
+import threading
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 GROUP = "ferret"
 _KINDS = {"writer": "ferret_writers", "sink": "ferret_sinks"}
+_SINK_METHODS = ("write", "flush", "close")
 
 
 class Provided(msgspec.Struct, frozen=True):
@@ -39,10 +42,10 @@ class Provided(msgspec.Struct, frozen=True):
 
 
 class Plugins:
-    """The plugins that one program can use. Thread-safe once loaded; two may live side by side.
+    """The plugins that one program can use. Thread-safe; two may live side by side.
 
     Args:
-        entry_points: the entry points to load; those of group `ferret` in the environment unless given.
+        found: the entry points to load; those of group `ferret` in the environment unless given.
     """
 
     def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
@@ -50,13 +53,21 @@ class Plugins:
         self._loaded = False
         self._failures: list[Provided] = []
         self._origins: dict[str, tuple[str, str]] = {}
+        self.modules: list[str] = []
+        self._registering = threading.Lock()
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.manager.register(builtin, "ferret.builtin")
 
     def register(self, plugin: object, name: str | None = None) -> None:
-        """Add a plugin without an entry point, as a test or an application does with its own."""
-        self.manager.register(plugin, name)
+        """Add a plugin without an entry point, as a test or an application does with its own.
+
+        The process writer's child knows it too if it is a module: the child imports it by its name.
+        """
+        with self._registering:
+            self.manager.register(plugin, name)
+        if isinstance(plugin, ModuleType):
+            self.modules.append(plugin.__name__)
 
     def provided(self) -> list[Provided]:
         """Everything that plugins give, and every failure. Loads them all."""
@@ -95,8 +106,10 @@ class Plugins:
                     continue
                 distribution, version = self._origin(plugin)
                 try:
-                    factories = dict(implementation.function())
-                except Exception as error:  # noqa: BLE001 - a stranger's code
+                    factories = _checked(implementation.function())
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - a stranger's code, which may even call sys.exit()
                     collected.append(Provided("plugin", plugin, plugin, distribution, version, _reason(error)))
                     continue
                 collected += [
@@ -115,19 +128,64 @@ class Plugins:
     def _load_entry_points(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        for point in entry_points(group=GROUP) if self._found is None else self._found:
-            if point.value == "ferret.builtin":
-                continue
-            distribution, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-            plugin = f"{distribution or point.value}:{point.name}"
-            self._origins[plugin] = (distribution, version)
-            try:
-                self.manager.register(point.load(), plugin)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                self._failures.append(Provided("plugin", point.name, plugin, distribution, version, _reason(error)))
+        points = entry_points(group=GROUP) if self._found is None else self._found
+        # Importing a plugin may wait for another thread's import, or even make a Profiler: no lock is held meanwhile.
+        # Whoever is first here then registers them all.
+        loaded = [_load(point) for point in points if point.value != "ferret.builtin"]
+        with self._registering:
+            if self._loaded:
+                return
+            for plugin, line in loaded:
+                self._origins[line.plugin] = (line.distribution, line.version)
+                error = line.error or self._try_to_register(plugin, line.plugin)
+                if error:
+                    self._failures.append(msgspec.structs.replace(line, error=error))
+            self._loaded = True
+
+    def _try_to_register(self, plugin: object, name: str) -> str:
+        """Register an entry point's plugin; what is wrong with it, or nothing."""
+        if self.manager.is_registered(plugin):  # by hand, or under two names
+            return ""
+        try:
+            self.manager.register(plugin, name)
+        except Exception as error:  # noqa: BLE001 - pluggy looks at a stranger's object
+            return _reason(error)
+        hooks = self.manager.get_hookcallers(plugin) or []
+        unknown = [hook.name for hook in hooks if not hook.has_spec()]
+        if unknown:
+            return f"ferret has no hook {', '.join(unknown)}: it has {' and '.join(_KINDS.values())}"
+        return "" if hooks else f"{plugin!r} has no function marked with @ferret.hookimpl"
+
+
+def _load(point: EntryPoint) -> tuple[object, Provided]:
+    """Import a plugin; and a line that says whose it is, and what went wrong."""
+    distribution, version = _distribution(point)
+    plugin, error = None, ""
+    try:
+        plugin = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # noqa: BLE001 - a stranger's code, which may even call sys.exit()
+        error = _reason(failure)
+    name = f"{distribution or point.value}:{point.name}"
+    return plugin, Provided("plugin", point.name, name, distribution, version, error)
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    """The name and version of the distribution; empty where its metadata does not say."""
+    try:
+        return (point.dist.name or "", point.dist.version or "") if point.dist else ("", "")
+    except Exception:  # noqa: BLE001 - a damaged installation is no reason to stop
+        return "", ""
+
+
+def _checked(given: Any) -> dict[str, Callable[..., Any]]:
+    """What a hook returned, if it is names and factories."""
+    factories = dict(given)
+    for name, factory in factories.items():
+        if not isinstance(name, str) or not callable(factory):
+            raise TypeError(f"{name!r}: {factory!r} is not a name and something to call")
+    return factories
 
 
 def _described(one: Provided) -> str:
@@ -155,7 +213,7 @@ class SinkSpec(msgspec.Struct, frozen=True):
         """Make the sink.
 
         Raises:
-            PluginError: there is no such sink, or it does not take these options.
+            PluginError: there is no such sink, it does not take these options, or what its plugin made is no sink.
             StorageError: its target cannot be used.
         """
         factory = plugins().find("sink", self.name)
@@ -163,6 +221,9 @@ class SinkSpec(msgspec.Struct, frozen=True):
             sink: Sink = factory(self.target, **self.options)
         except TypeError as error:
             raise PluginError(f"sink {self.name!r} does not take {self._given()}: {error}") from error
+        missing = [f"{method}()" for method in _SINK_METHODS if not callable(getattr(sink, method, None))]
+        if missing:
+            raise PluginError(f"sink {self.name!r} cannot be used: {sink!r} has no {' and no '.join(missing)}")
         return sink
 
     def _given(self) -> str:

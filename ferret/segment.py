@@ -196,8 +196,7 @@ class Segment:
             tasks=self.tasks,
             outcomes=self.outcomes,
             span_id=_pack(_deltas(self.span_id)),
-            # a parent is most often a few ids before its child, or none
-            parent_id=_pack(np.where(self.parent_id == 0, 0, self.span_id - self.parent_id)),
+            parent_id=_pack(_distances(self.span_id, self.parent_id)),
             name=_pack(self.name),
             start_ns=_pack(_deltas(self.start_ns)),
             duration_ns=_pack(self.duration_ns),
@@ -224,8 +223,7 @@ class Segment:
         segment.tasks, segment.outcomes = header.tasks, header.outcomes
         try:
             segment.span_id = np.cumsum(_unpack(header.span_id, count))
-            distance = _unpack(header.parent_id, count)
-            segment.parent_id = np.where(distance == 0, 0, segment.span_id - distance)
+            segment.parent_id = _parents(segment.span_id, _unpack(header.parent_id, count))
             segment.start_ns = np.cumsum(_unpack(header.start_ns, count))
             segment.duration_ns = _unpack(header.duration_ns, count)
             segment.name = _indices(header.name, count, len(segment.names))
@@ -291,6 +289,17 @@ def _nanoseconds(seconds: float) -> int:
 
 def _deltas(values: Int64) -> Int64:
     return np.diff(values, prepend=0)
+
+
+def _distances(span_id: Int64, parent_id: Int64) -> Int64:
+    """How far before its child each parent is, most often a few ids: 1 is the span itself, and 0 no parent."""
+    distance = span_id - parent_id
+    distance += distance >= 0
+    return np.where(parent_id == 0, 0, distance)
+
+
+def _parents(span_id: Int64, distance: Int64) -> Int64:
+    return np.where(distance == 0, 0, span_id - distance + (distance > 0))
 
 
 def _table[T: Hashable](values: Sequence[T], **first: T) -> tuple[list[T], Int64]:

@@ -330,7 +330,7 @@ class Span:
             None if loop is None else _task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
             None if self._outcome is None else encode_outcome(self._outcome),
-        )  # type: ignore[return-value]  # the name is a str by now  # fmt: skip
+        )  # fmt: skip
 
     def _begin_again(self) -> None:
         self._tags, self._outcome, self._model, self.end_ns = self._given_tags, None, None, 0
@@ -383,7 +383,7 @@ class Span:
 def resolve_name(name: SpanName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The name as text: called with `(args, kwargs)`, or with `(args)`, where it is a function that takes so many."""
     if name.__class__ is str:
-        return name  # type: ignore[return-value]
+        return name
     if not callable(name):
         return plain_text(name)
     from ferret.decorate import naming  # noqa: PLC0415 - only spans with computed names come here

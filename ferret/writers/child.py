@@ -6,6 +6,7 @@ stored everything that came, so that it outlives neither a clean program nor a k
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -66,12 +67,14 @@ class _Server:
         from ferret.batch import Origin  # noqa: PLC0415 - sys.path is the parent's only now
         from ferret.config import Settings  # noqa: PLC0415
         from ferret.models import ProcessInfo  # noqa: PLC0415
-        from ferret.plugins import SinkSpec  # noqa: PLC0415
+        from ferret.plugins import SinkSpec, register  # noqa: PLC0415
         from ferret.writers.delivery import Delivery  # noqa: PLC0415
 
         self._answers = answers
         self._origin = Origin(*hello.origin)
         self._parent_lives = True
+        for module in hello.plugins:
+            register(importlib.import_module(module))
         sink = SinkSpec(hello.sink, hello.target, hello.options).open()
         settings = Settings.model_validate(hello.settings)
         info = ProcessInfo.model_validate(hello.info)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 2.0
-"""Between attempts: doubling from the first to the longest, plus up to as much again at random, so that processes
+"""Between attempts: doubling from the first to the longest, plus up to the first again at random, so that processes
 that share a locked file do not knock in step."""
 
 _inherited: list[object] = []
@@ -120,7 +120,7 @@ class Delivery:
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(self._verdicts),
             stop=lambda _: self._time_is_up(started),
-            wait=tenacity.wait_exponential_jitter(FIRST_DELAY_S, LONGEST_DELAY_S, jitter=FIRST_DELAY_S),
+            wait=tenacity.wait_exponential(FIRST_DELAY_S, LONGEST_DELAY_S) + tenacity.wait_random(0, FIRST_DELAY_S),
             sleep=self._pause,
             reraise=True,
         )

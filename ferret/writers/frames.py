@@ -48,6 +48,7 @@ class Hello(msgspec.Struct, array_like=True):
     """What the child needs to know, to be the parent's writer."""
 
     sys_path: list[str]
+    plugins: list[str]
     sink: str
     target: str | None
     options: dict[str, Any]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ferret.errors import ConfigError
-from ferret.plugins import SinkSpec
+from ferret.plugins import SinkSpec, plugins
 from ferret.writers import frames
 from ferret.writers.batching import Batcher
 from ferret.writers.bounded import BoundedWriter
@@ -60,6 +60,7 @@ class ProcessWriter(BoundedWriter):
         origin = self._books.origin
         hello = frames.Hello(
             sys_path=search_path(),
+            plugins=plugins().modules,
             sink=self._spec.name,
             target=self._spec.target,
             options=self._spec.options,

@@ -1,0 +1,75 @@
+"""What every test gets: a clean environment, its own files, and a check that nothing is left running."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import psutil
+import pytest
+
+import ferret.core
+import ferret.plugins
+from ferret import lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+hypothesis.settings.register_profile(
+    "fast", deadline=None, max_examples=60, stateful_step_count=30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("fast"), max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No option comes from outside, and neither the shared profiler nor a registered plugin outlives the test."""
+    for variable in list(os.environ):
+        if variable.startswith("FERRET_"):
+            monkeypatch.delenv(variable)
+    yield
+    shared, ferret.core._shared = ferret.core._shared, None
+    if shared is not None:
+        shared.close()
+    ferret.plugins._shared = None
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """A test that leaves a writer's thread, a writing process or an open profiler behind fails by its own name."""
+    before = set(threading.enumerate())
+    yield
+    leaks = _leaks(before)
+    deadline = time.monotonic() + 5
+    while leaks and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+        leaks = _leaks(before)
+    assert not leaks, f"left running: {leaks}"
+
+
+def _leaks(before: set[threading.Thread]) -> list[str]:
+    threads = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread not in before and thread.name.startswith(("ferret", "BeaverDB"))
+    ]
+    children = [
+        " ".join(child.cmdline()[-2:])
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "ferret.writers.child" in child.cmdline()
+    ]
+    return threads + children + [repr(one) for one in lifecycle._open]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    """A path for a database that does not exist yet."""
+    return str(tmp_path / "trace.db")
