@@ -10,15 +10,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ferret.errors import FerretError
+from ferret.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ferret.models import AggregatedStats, RunInfo
+    from ferret.plugins import Provided
     from ferret.report import Report
     from ferret.terminal import Watched
+    from ferret.tree import PathNode
 
 _LINES = 20
 _DEPTH = 8
@@ -36,6 +40,8 @@ class Sort(StrEnum):
     ERRORS = "errors"
     NAME = "name"
 
+
+_SORTS = f"What comes first: the largest {', '.join(list(Sort)[:-1])}, or by {Sort.NAME}."
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A BeaverDB file, or JSON lines, plain or gzipped.")]
 Namespace = Annotated[str, typer.Option(metavar="NAME", help="The spans' namespace in a BeaverDB file.")]
@@ -58,12 +64,19 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _examples(*lines: tuple[str, str]) -> str:
+    width = max(len(command) for command, _ in lines)
+    shown = [f"$ {escape(command.ljust(width))}   [dim]{meaning}[/dim]".rstrip() for command, meaning in lines]
+    return "\n".join(["[bold]Examples[/bold]", *shown])
+
+
 @app.callback(
-    epilog="""[bold]A first look[/bold]
-  ferret runs trace.db                 what was recorded, and when
-  ferret analyze trace.db              where the latest run spent its time
-  ferret analyze trace.db --tree       the same, as a call tree
-  ferret analyze trace.db --run 3f2a   an earlier run, by the beginning of its id"""
+    epilog=_examples(
+        ("ferret runs trace.db", "what was recorded, and when"),
+        ("ferret analyze trace.db", "where the latest run spent its time"),
+        ("ferret analyze trace.db --tree", "the same, as a call tree"),
+        ("ferret analyze trace.db --run 3f2a", "an earlier run, by how its id begins"),
+    )
 )
 def main(
     version: Annotated[  # noqa: ARG001 - its callback does it
@@ -78,32 +91,34 @@ def main(
 
 
 @app.command(
-    epilog="""[bold]Examples[/bold]
-  ferret runs trace.db
-  ferret runs spans.jsonl.gz --json | jq '.[-1].run_id'"""
+    epilog=_examples(
+        ("ferret runs trace.db", "all runs, the latest last"),
+        ("ferret runs spans.jsonl.gz --json", "all that is known of them, for programs"),
+    )
 )
 def runs(file: File, namespace: Namespace = "_ferret_trace", as_json: Json = False) -> None:
     """List the runs in FILE, the latest last.
 
-    [yellow]unclean[/yellow] marks a run that still records, or was killed before it could finish.
+    [yellow]unclean[/yellow] marks a run that still records, or that was killed
+    before it could store its ledger.
     """
-    with _plain_errors():
-        with _reading(file, namespace) as (report, _):
-            found = report.runs()
+    with _reading(file, namespace) as (report, _):
+        found = report.runs()
         if as_json:
             _print_json([_run_facts(run) for run in found])
         elif found:
             _show_runs(found)
         else:
-            print(f"{file}: no runs yet", file=sys.stderr)
+            print(f"{printable(file)}: no runs yet", file=sys.stderr)
 
 
 @app.command(
-    epilog="""[bold]Examples[/bold]
-  ferret analyze trace.db --sort errors           what failed most often
-  ferret analyze trace.db --sort mean --limit 5   the five slowest, on average
-  ferret analyze trace.db --tree --depth 3        who called them, three levels deep
-  ferret analyze trace.db --json | jq '.names[] | select(.max_duration > 1)'"""
+    epilog=_examples(
+        ("ferret analyze trace.db --sort errors", "what failed most often"),
+        ("ferret analyze trace.db --sort mean -l 5", "the five slowest, on average"),
+        ("ferret analyze trace.db --tree --depth 3", "who called whom, three deep"),
+        ("ferret analyze trace.db --json", "every name, for programs"),
+    )
 )
 def analyze(
     file: File,
@@ -111,7 +126,7 @@ def analyze(
         str | None,
         typer.Option("--run", "-r", metavar="ID", help="A run's id, or its beginning. The latest run if not given."),
     ] = None,
-    sort: Annotated[Sort, typer.Option("--sort", "-s", help="What comes first.")] = Sort.TOTAL,
+    sort: Annotated[Sort, typer.Option("--sort", "-s", metavar="BY", help=_SORTS)] = Sort.TOTAL,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -132,23 +147,156 @@ def analyze(
 ) -> None:
     """Show where a run spent its time: by name, or with --tree by path.
 
-    Times are those of whole spans: a call's time contains that of the calls within it, and calls that ran side by
-    side add up to more than the time that passed.
+    A span's time contains that of the spans within it. Spans that ran side
+    by side add up to more than the time that passed.
     """
-    shown = (limit or None) if limit is not None else None if as_json else _LINES
-    with _plain_errors():
-        with _reading(file, namespace) as (report, watched):
-            info = report.run(run)
-            watched.expect(info.spans)
-            if tree:
-                roots = report.merged_tree(info.run_id, depth + 1)
+    shown = (None if as_json else _LINES) if limit is None else limit or None
+    with _reading(file, namespace) as (report, watched):
+        info = report.run(run)
+        watched.expect(info.spans)
+        if tree:
+            roots = report.merged_tree(info.run_id, depth + 1)
+            if as_json:
+                _print_json({"run": _run_facts(info), "tree": _nested(roots, depth, shown)})
             else:
-                stats = report.analyze_run(info.run_id)
-        if tree and as_json:
-            _print_json({"run": _run_facts(info), "tree": _nested(roots, depth, shown)})
-        elif tree:
-            _show_tree(info, roots, depth, shown)
-        elif as_json:
-            _print_json({"run": _run_facts(info), "names": [asdict(one) for one in _sorted(stats, sort)[:shown]]})
+                _show_tree(info, roots, depth, shown)
         else:
-            _show_names(info, _sorted(stats, sort), shown)
+            stats = _sorted(report.analyze_run(info.run_id).values(), sort)
+            if as_json:
+                _print_json({"run": _run_facts(info), "names": [asdict(one) for one in stats[:shown]]})
+            else:
+                _show_names(info, stats, shown)
+
+
+@app.command(
+    epilog=_examples(
+        ("ferret plugins", "everything that can be used, and what is broken"),
+        ("ferret plugins --json", "the same, for programs"),
+    )
+)
+def plugins(as_json: Json = False) -> None:
+    """List the writers and sinks that plugins give, and what failed to load.
+
+    A plugin is an installed package with an entry point in group [bold]ferret[/bold].
+    """
+    from ferret.plugins import plugins as installed  # noqa: PLC0415
+    from ferret.tables import clash  # noqa: PLC0415
+
+    with _plain_errors():
+        provided = installed().provided()
+        if as_json:
+            fields = ("kind", "name", "plugin", "distribution", "version", "error")
+            _print_json(
+                [{**{name: getattr(one, name) for name in fields}, "clash": clash(one, provided)} for one in provided]
+            )
+        else:
+            _show_plugins(provided)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An expected error ends the command with one line on stderr and exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (FerretError, OSError) as error:
+        print(f"ferret: {printable(str(error))}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
+    from ferret.report import Report, RunNotFoundError  # noqa: PLC0415
+    from ferret.sinks.reading import open_readable  # noqa: PLC0415
+    from ferret.terminal import Watched  # noqa: PLC0415
+
+    with _plain_errors():
+        watched = Watched(open_readable(file, namespace))
+        try:
+            yield Report(watched), watched
+        except RunNotFoundError as error:
+            raise RunNotFoundError(f"{file}: {error}") from None
+        finally:
+            watched.close()
+
+
+def _show_runs(found: Sequence[RunInfo]) -> None:
+    from ferret import tables, terminal  # noqa: PLC0415
+
+    console = terminal.output()
+    terminal.show(console, tables.runs_table(found, short=terminal.has_width(console)))
+
+
+def _show_names(info: RunInfo, stats: Sequence[AggregatedStats], limit: int | None) -> None:
+    from ferret import tables, terminal  # noqa: PLC0415
+
+    console = terminal.output()
+    console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
+    if stats:
+        longest = max(one.total_duration for one in stats)
+        bars = console.width >= _ROOM_FOR_BARS
+        terminal.show(console, tables.names_table(stats[:limit], longest=longest, bars=bars))
+        if limit is not None and limit < len(stats):
+            console.print(f"… {len(stats) - limit:,} more names: --limit 0 shows all", style="dim")
+        console.print()
+    console.print(tables.ledger_line(info), soft_wrap=True)
+
+
+def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int | None) -> None:
+    from ferret import tables, terminal  # noqa: PLC0415
+
+    console = terminal.output()
+    console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
+    if roots:
+        bars = console.width >= _ROOM_FOR_BARS
+        terminal.show(console, tables.tree_table(roots, depth=depth, limit=limit, bars=bars))
+        console.print()
+    console.print(tables.ledger_line(info), soft_wrap=True)
+
+
+def _show_plugins(provided: Sequence[Provided]) -> None:
+    from ferret import tables, terminal  # noqa: PLC0415
+
+    console = terminal.output()
+    terminal.show(console, tables.plugins_table(provided))
+    for line in tables.failure_lines(provided):
+        console.print(line, soft_wrap=True)
+
+
+def _sorted(stats: Iterable[AggregatedStats], by: Sort) -> list[AggregatedStats]:
+    if by is Sort.NAME:
+        return sorted(stats, key=lambda one: one.name)
+    field = {
+        Sort.TOTAL: "total_duration",
+        Sort.COUNT: "count",
+        Sort.MEAN: "avg_duration",
+        Sort.MAX: "max_duration",
+        Sort.ERRORS: "error_count",
+    }[by]
+    return sorted(stats, key=lambda one: (-getattr(one, field), -one.total_duration, one.name))
+
+
+def _run_facts(info: RunInfo) -> dict[str, Any]:
+    return {**info.model_dump(mode="json"), "unclean": info.unclean}
+
+
+def _nested(siblings: Sequence[PathNode], depth: int, limit: int | None) -> list[dict[str, Any]]:
+    if not depth:
+        return []
+    return [
+        {
+            "name": one.name,
+            "count": one.count,
+            "total_duration": one.total_duration,
+            "error_count": one.error_count,
+            "children": _nested(one.children, depth - 1, limit),
+        }
+        for one in siblings[:limit]
+    ]
+
+
+def _print_json(value: Any) -> None:
+    # ASCII only: then no name can reach the terminal with a control character in it, in whatever encoding
+    json.dump(value, sys.stdout, indent=2)
+    print()

@@ -207,7 +207,9 @@ class Profiler:
         """
         report = self.writer.close(timeout)
         if self._shown_db is not None:
-            self._shown_db.close()
+            from ferret.sinks.beaver import close_db  # noqa: PLC0415 - it is imported already
+
+            close_db(self._shown_db)
             self._shown_db = None
         lifecycle.forget(self)
         return report

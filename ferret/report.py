@@ -96,7 +96,7 @@ class Report:
         """
         runs = self.runs()
         if not runs:
-            raise RunNotFoundError("nothing has been recorded there yet")
+            raise RunNotFoundError("nothing has been recorded yet")
         if run_id is None:
             return runs[-1]
         exact = [run for run in runs if run.run_id == run_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
@@ -30,20 +31,23 @@ def runs_table(runs: Sequence[RunInfo], *, short: bool = False) -> Table:
         short: cut the run ids to what tells them apart.
     """
     table = _table("when", "run", "program", numbers=("procs", "spans", "errors", "lost"))
-    table.add_column("")
+    table.columns[0].no_wrap = True
     table.columns[1].overflow = "fold"
+    unclean = any(run.unclean for run in runs)
+    if unclean:
+        table.add_column("", no_wrap=True)
     digits = _telling_length([run.run_id for run in runs]) if short else None
     for run in runs:
-        table.add_row(
-            Text(local_time(run.started_at), no_wrap=True),
+        cells = [
+            Text(local_time(run.started_at)),
             Text(printable(run.run_id[:digits]), style="cyan"),
             _line(run.program),
             _count(len(run.processes)),
             _count(run.spans),
             _count(run.errors, "red"),
             _count(run.lost, "red"),
-            Text("unclean", style="yellow") if run.unclean else "",
-        )
+        ]
+        table.add_row(*cells, *([Text("unclean" if run.unclean else "", style="yellow")] if unclean else []))
     return table
 
 
@@ -60,8 +64,8 @@ def names_table(stats: Sequence[AggregatedStats], *, longest: float, bars: bool)
         table.add_column("", min_width=_BAR, no_wrap=True)
     for one in stats:
         times = (one.total_duration, one.avg_duration, one.min_duration, one.max_duration)
-        row = [_line(one.name, "cyan"), _count(one.count), *map(duration, times), _count(one.error_count, "red")]
-        table.add_row(*row, *([Text(bar(one.total_duration, longest, _BAR), style="green")] if bars else []))
+        cells = [_line(one.name, "cyan"), _count(one.count), *map(_time, times), _count(one.error_count, "red")]
+        table.add_row(*cells, *([_bar(one.total_duration, longest)] if bars else []))
     return table
 
 
@@ -80,27 +84,25 @@ def tree_table(roots: Sequence[PathNode], *, depth: int, limit: int | None, bars
     for row in _tree_rows(roots, depth, limit):
         cells = [
             Text.assemble((row.guide, "dim"), (row.name, row.style), no_wrap=True, overflow="ellipsis"),
-            _count(row.count),
-            duration(row.total),
-            share(row.total, row.whole),
+            _count(row.calls),
+            _time(row.total),
+            Text(share(row.total, row.whole)),
             _count(row.errors, "red"),
         ]
-        table.add_row(*cells, *([Text(bar(row.total, row.whole, _BAR), style="green")] if bars else []))
+        table.add_row(*cells, *([_bar(row.total, row.whole)] if bars else []))
     return table
 
 
 def plugins_table(provided: Sequence[Provided]) -> Table:
     """A line per writer or sink, in the order of their kinds and names; those that failed are not among them."""
-    table = _table("name", "kind", "distribution", "version", "")
-    for one in sorted(provided, key=lambda one: (one.kind == "sink", one.name)):
-        if not one.error:
-            table.add_row(
-                _line(one.name, "cyan"),
-                one.kind,
-                _line(one.distribution or one.plugin),
-                _line(one.version),
-                Text(clash(one, provided), style="yellow"),
-            )
+    table = _table("name", "kind", "distribution", "version")
+    sound = sorted((one for one in provided if not one.error), key=lambda one: (one.kind == "sink", one.name))
+    clashes = [clash(one, provided) for one in sound]
+    if any(clashes):
+        table.add_column("", no_wrap=True)
+    for one, problem in zip(sound, clashes, strict=True):
+        cells = [_line(one.name, "cyan"), Text(one.kind), _line(one.distribution or one.plugin), _line(one.version)]
+        table.add_row(*cells, *([Text(problem, style="yellow")] if any(clashes) else []))
     return table
 
 
@@ -113,6 +115,23 @@ def clash(one: Provided, provided: Sequence[Provided]) -> str:
     if not ours:
         return "given twice: cannot be used"
     return "" if one in ours else "never used: ferret's own comes first"
+
+
+def failure_lines(provided: Sequence[Provided]) -> Iterator[Text]:
+    """A line per plugin that gives nothing, and why."""
+    for one in provided:
+        if one.error:
+            who = f"{one.distribution} {one.version}".strip() or one.plugin
+            yield Text(printable(f"{one.name} ({who}) failed to load: {one.error}"), style="red")
+
+
+def run_line(run: RunInfo) -> Text:
+    """A run in one line."""
+    facts = [f"run {run.run_id}", run.program, local_time(run.started_at)]
+    if len(run.processes) > 1:
+        facts.append(f"{len(run.processes)} processes")
+    facts.append(f"{run.spans:,} {'span' if run.spans == 1 else 'spans'}")
+    return Text(" · ").join(Text(printable(fact, MAX_NAME)) for fact in facts if fact)
 
 
 def ledger_line(run: RunInfo) -> Text:
@@ -134,14 +153,14 @@ def _lost(processes: Sequence[ProcessInfo]) -> Iterator[tuple[str, str]]:
     ledgers = [process.ledger for process in processes if process.ledger]
     recorded = sum(ledger.recorded for ledger in ledgers)
     lost = sum(ledger.lost for ledger in ledgers)
-    if lost:
-        yield f"lost {lost:,} of {recorded:,} spans", "red"
-    for how in ("dropped", "failed"):
-        reasons: Counter[str] = Counter()
-        for ledger in ledgers:
-            reasons.update(getattr(ledger, f"{how}_by"))
-        for reason, count in reasons.most_common():
-            yield f"{count:,} {how} ({reason})", "red"
+    if not lost:
+        return
+    reasons: Counter[str] = Counter()
+    for ledger in ledgers:
+        for how, by in (("dropped", ledger.dropped_by), ("failed", ledger.failed_by)):
+            reasons.update({f"{how} ({reason})": count for reason, count in by.items()})
+    where = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    yield f"lost {lost:,} of {recorded:,} spans: {where or 'nothing tells why'}", "red"
 
 
 def _unclean(processes: Sequence[ProcessInfo]) -> Iterator[tuple[str, str]]:
@@ -157,7 +176,7 @@ class _Row(NamedTuple):
     guide: str
     name: str
     style: str
-    count: int
+    calls: int
     total: float
     whole: float
     errors: int
@@ -188,7 +207,7 @@ def _tree_rows(
 
 
 def _table(*texts: str, numbers: Sequence[str] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in texts:
         table.add_column(heading)
     for heading in numbers:
@@ -205,10 +224,18 @@ def _count(number: int, style: str = "") -> Text:
     return Text(f"{number:,}", style=style if number else "dim" if style else "")
 
 
+def _time(seconds: float) -> Text:
+    return Text(duration(seconds))
+
+
+def _bar(part: float, whole: float) -> Text:
+    return Text(bar(part, whole, _BAR), style="green")
+
+
 def _telling_length(run_ids: Sequence[str]) -> int:
     """How many characters tell all the ids apart, as `--run` takes them."""
     ids = sorted(set(run_ids))
-    common = [_common_length(one, other) for one, other in zip(ids, ids[1:], strict=False)]
+    common = [_common_length(one, other) for one, other in pairwise(ids)]
     return max([_SHORTEST_ID, *(length + 1 for length in common)])
 
 

@@ -7,13 +7,13 @@ import os
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
     from rich.table import Table
 
     from ferret.models import ProcessInfo
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_NAME = 160
 """Characters of a name that are shown where no terminal's width decides, as in a pipe."""
+
+PATIENCE = 1.0
+"""Seconds that a reading may take before it shows."""
 
 _UNITS = ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (math.inf, 1.0, "s"))
 
@@ -61,15 +64,16 @@ def share(part: float, whole: float) -> str:
 def local_time(seconds: float) -> str:
     """Seconds since the epoch as local date and time; `?` for what no calendar holds."""
     try:
-        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return str(datetime.fromtimestamp(int(seconds)).astimezone().replace(tzinfo=None))
     except (ValueError, OverflowError, OSError):
         return "?"
 
 
 def bar(part: float, whole: float, width: int) -> str:
     """A bar of at most `width` characters, in steps of an eighth of one."""
-    eighths = round(8 * width * min(max(part / whole, 0), 1)) if whole > 0 else 0
-    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+    filled = min(max(part / whole, 0.0), 1.0) if whole > 0 else 0.0
+    full, eighths = divmod(round(8 * width * filled), 8)
+    return "█" * full + " ▏▎▍▌▋▊▉"[eighths].strip()
 
 
 def output() -> Console:
@@ -79,78 +83,76 @@ def output() -> Console:
     return Console(highlight=False, emoji=False, markup=False)
 
 
+def has_width(console: Console) -> bool:
+    """Whether the output has a width to keep to: that of a terminal, or `COLUMNS`."""
+    return console.is_terminal or bool(os.environ.get("COLUMNS"))
+
+
 def show(console: Console, table: Table) -> None:
-    """Print a table: within the terminal's width (or `COLUMNS`), or as wide as it likes where there is no terminal."""
-    console.print(table, width=fitting_width(console, table), crop=False)
-
-
-def fitting_width(console: Console, table: Table) -> int:
-    """The width that `show` gives a table."""
+    """Print a table in the width that there is, or else with nothing cut."""
     from rich.measure import Measurement  # noqa: PLC0415
 
-    if console.is_terminal or os.environ.get("COLUMNS"):
-        return console.width
-    return Measurement.get(console, console.options.update(max_width=100_000), table).maximum
+    if not has_width(console):
+        endless = console.options.update(max_width=100_000)
+        console.width = Measurement.get(console, endless, table).maximum
+    console.print(table)
 
 
 class Watched:
-    """A readable whose reading shows on stderr, once it has taken a second and where stderr is a terminal.
+    """A readable whose reading shows on stderr, once it has taken `PATIENCE` and where stderr is a terminal.
 
-    A context manager: what it shows is gone at its end. `expect` gives the bar an end to move towards.
+    What it shows is gone when the reading ends. `expect` gives the bar an end to move towards.
     """
 
     def __init__(self, readable: Readable) -> None:
         self._readable = readable
-        self._due = time.monotonic() + 1.0 if sys.stderr.isatty() else math.inf
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._due = time.monotonic() + PATIENCE if sys.stderr.isatty() else math.inf
         self._expected: int | None = None
-        self._done = 0
 
     def expect(self, spans: int) -> None:
-        """Begin a new count, towards so many spans."""
-        self._expected, self._done = spans, 0
-        self._step(0)
+        """So many spans will be read next."""
+        self._expected = spans
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The readable's segments."""
-        for segment in self._readable.segments(run_id):
-            self._step(len(segment))
-            yield segment
+        return self._counted(self._readable.segments(run_id), len)
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """The readable's segments in brief."""
         from ferret.sinks.summary import summaries  # noqa: PLC0415
 
-        for summary in summaries(self._readable, run_id):
-            self._step(summary.spans)
-            yield summary
+        return self._counted(summaries(self._readable, run_id), lambda summary: summary.spans)
 
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The readable's processes."""
         return self._readable.processes(run_id)
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        """Close the readable, if it can be."""
+        close = getattr(self._readable, "close", None)
+        if close is not None:
+            close()
 
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        self._due = math.inf
+    def _counted[T](self, parts: Iterable[T], spans_of: Callable[[T], int]) -> Iterator[T]:
+        done = 0
+        progress: Progress | None = None
+        try:
+            for part in parts:
+                yield part
+                done += spans_of(part)
+                if progress is None and time.monotonic() > self._due:
+                    progress = self._started()
+                if progress is not None:
+                    progress.update(progress.task_ids[0], completed=done)
+        finally:
+            if progress is not None:
+                progress.stop()
 
-    def _step(self, spans: int) -> None:
-        self._done += spans
-        if self._progress is None and time.monotonic() > self._due:
-            self._start()
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self._done, total=self._expected)
-
-    def _start(self) -> None:
+    def _started(self) -> Progress:
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-        self._progress = Progress(
+        progress = Progress(
             TextColumn("reading"),
             BarColumn(),
             TextColumn("{task.completed:,.0f} spans"),
@@ -158,5 +160,6 @@ class Watched:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("", total=self._expected)
-        self._progress.start()
+        progress.add_task("", total=self._expected)
+        progress.start()
+        return progress

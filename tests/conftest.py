@@ -29,19 +29,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No option comes from outside, and neither the shared profiler nor a registered plugin outlives the test."""
-    for variable in list(os.environ):
-        if variable.startswith("FERRET_"):
-            monkeypatch.delenv(variable)
-    yield
-    shared, ferret.core._shared = ferret.core._shared, None
-    if shared is not None:
-        shared.close()
-    ferret.plugins._shared = None
-
-
-@pytest.fixture(autouse=True)
 def nothing_left_running() -> Iterator[None]:
     """A test that leaves a writer's thread, a writing process or an open profiler behind fails by its own name."""
     before = set(threading.enumerate())
@@ -53,6 +40,19 @@ def nothing_left_running() -> Iterator[None]:
         time.sleep(0.01)
         leaks = _leaks(before)
     assert not leaks, f"left running: {leaks}"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(nothing_left_running: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No option comes from outside, and neither the shared profiler nor a registered plugin outlives the test."""
+    for variable in list(os.environ):
+        if variable.startswith("FERRET_"):
+            monkeypatch.delenv(variable)
+    yield
+    shared, ferret.core._shared = ferret.core._shared, None
+    if shared is not None:
+        shared.close()
+    ferret.plugins._shared = None
 
 
 def _leaks(before: set[threading.Thread]) -> list[str]:

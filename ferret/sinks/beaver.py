@@ -20,7 +20,7 @@ from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES
 
 from ferret.errors import StorageError
 from ferret.segment import Segment
-from ferret.sinks.beaver_reader import BeaverReader, run_prefix, runs_name, sqlite_url
+from ferret.sinks.beaver_reader import BeaverReader, look_inside, run_prefix, runs_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +97,7 @@ class BeaverSink:
     def close(self) -> None:
         """Close the database, if the sink opened it."""
         if self._owns_db:
-            self.db.close()
+            close_db(self.db)
 
     def reopen(self) -> BeaverSink:
         """The same file, opened afresh; a forked child of an in-memory database begins an empty one."""
@@ -173,6 +173,13 @@ def open_db(path: str) -> BeaverDB:
         raise StorageError(f"{path!r} cannot be opened as a database: {error}") from error
 
 
+def close_db(db: BeaverDB) -> None:
+    """Close a BeaverDB, and the event loop that it leaves open (beaver-db 2.4)."""
+    db.close()
+    if not db._thread.is_alive():
+        db._loop.close()
+
+
 def _prepare_file(path: str) -> bool:
     """Check that the path can be written, and make the file if it is missing; whether it was."""
     folder = os.path.dirname(path) or "."
@@ -196,18 +203,11 @@ def _check_file(path: str) -> None:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StorageError(f"{path!r} cannot be written: choose another file, or change its permissions")
     try:
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise StorageError(f"{path!r} cannot be read: {error.strerror}") from error
-    if not head:
-        return
-    if head != b"SQLite format 3\x00":
-        raise StorageError(f"{path!r} is not a database, and was left as it is: choose another file")
-    try:
-        tables, version = _look_inside(path)
+        tables, version = look_inside(path)
     except sqlite3.Error as error:
-        raise StorageError(f"{path!r} is a damaged database, and was left as it is: {error}") from error
+        if "not a database" in str(error):
+            raise StorageError(f"{path!r} is not a database, and was left as it is: choose another file") from error
+        raise StorageError(f"{path!r} cannot be read as a database, and was left as it is: {error}") from error
     modern = any(table.startswith("__beaver_") for table in tables)
     if tables & LEGACY_1X_TABLES:
         raise StorageError(
@@ -218,13 +218,3 @@ def _check_file(path: str) -> None:
         raise StorageError(f"{path!r} is another program's SQLite database, and was left as it is: choose another file")
     if version > BEAVER_DB_VERSION:
         raise StorageError(f"{path!r} was written by a newer beaver-db (schema {version}): update beaver-db")
-
-
-def _look_inside(path: str) -> tuple[set[str], int]:
-    connection = sqlite3.connect(sqlite_url(path), uri=True)
-    try:
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    finally:
-        connection.close()
-    return tables, version

@@ -164,7 +164,7 @@ class JsonlSink:
                 _put(self._file.fileno(), data, end)
                 self._sound_until = end + len(data)
         except (OSError, ValueError) as error:  # ValueError: too long, or the sink is closed
-            raise StorageError(f"{self.path}: nothing was appended: {error}") from error
+            raise StorageError(f"{self.path}: nothing was appended: {_reason(error)}") from error
 
     def _mend(self) -> int:
         """Cut off what a killed process left of its last write; where the file then ends."""
@@ -225,7 +225,7 @@ class JsonlReader:
             try:
                 yield from _lines(_text(file, self._packed))
             except OSError as error:
-                raise StorageError(f"{self.path}: cannot be read: {error}") from error
+                raise StorageError(f"{self.path} cannot be read: {_reason(error)}") from error
 
 
 def _open(path: Path, mode: str) -> io.FileIO:
@@ -233,12 +233,17 @@ def _open(path: Path, mode: str) -> io.FileIO:
         if path.exists() and not path.is_file():
             kind = "a directory" if path.is_dir() else "not a regular file"
             raise StorageError(f"{path} is {kind}: name a file, as in jsonl:spans.jsonl")
-        if mode != "r" and not path.parent.is_dir():
-            raise StorageError(f"{path}: there is no directory {path.parent}: make it, or name another")
         return io.FileIO(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+    except FileNotFoundError as error:
+        missing = "there is no such file" if mode == "r" else f"there is no directory {path.parent}: make it first"
+        raise StorageError(f"{path}: {missing}") from error
     except (OSError, ValueError) as error:
         wanted = "read" if mode == "r" else "read and appended to"
-        raise StorageError(f"{path} cannot be {wanted}: {error}") from error
+        raise StorageError(f"{path} cannot be {wanted}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _recognise(file: io.FileIO, path: Path) -> bool:
@@ -360,18 +365,20 @@ def _stored(
 
 def _decode(line: bytes) -> _Line | None:
     try:
-        return _decoder.decode(line)
+        return _decoder.decode(line) if len(line) <= MAX_LINE_BYTES else None
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
         return None
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a text that comes in pieces. One that is too long is cut, and so will not decode."""
+    """The lines of a text that comes in pieces. One that is too long comes in pieces too, which do not decode."""
     rest = b""
     for block in blocks:
         *lines, rest = (rest + block).split(b"\n")
         yield from lines
-        rest = rest[:MAX_LINE_BYTES]
+        if len(rest) > MAX_LINE_BYTES:
+            yield rest
+            rest = b""
     if rest:
         yield rest
 
@@ -389,7 +396,9 @@ def _blocks(file: io.FileIO, start: int) -> Iterator[bytes]:
 def _unpacked(file: io.FileIO) -> Iterator[bytes]:
     """The text of all whole members. After a damaged one it goes on at the next that ferret wrote."""
     start = 0
-    while _read_at(file, start, 1):
+    while head := _read_at(file, start, len(_MEMBER)):
+        if head == _MEMBER:
+            yield b"\n"  # what others put before it may not end its line
         try:
             start = yield from _member(file, start)
         except zlib.error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,6 @@ from ferret.errors import StorageError
 if TYPE_CHECKING:
     from ferret.sinks.base import Readable
 
-_SQLITE: Final = b"SQLite format 3\0"
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -25,37 +25,56 @@ def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
     Raises:
         StorageError: it is missing, unreadable, empty, or of another kind; the message says which.
     """
-    start = _first_bytes(Path(path))
-    if start == _SQLITE:
+    _check(Path(path))
+    if _is_database(path):
         from ferret.sinks.beaver_reader import BeaverReader  # noqa: PLC0415 - only this kind of file needs it
 
         return BeaverReader(os.fspath(path), namespace)
+    start = _first_bytes(Path(path))
     if start.startswith((b"{", _GZIP)):
         from ferret.sinks.jsonl import JsonlReader  # noqa: PLC0415
 
         return JsonlReader(path)
-    if not start:
-        raise StorageError(f"{path} is empty: nothing has been recorded into it yet")
     raise StorageError(
         f"{path} is not a file of spans: it begins with {start[:8]!r}, where a BeaverDB file, JSON lines or "
         "gzipped JSON lines were expected"
     )
 
 
-def _first_bytes(path: Path) -> bytes:
+def _check(path: Path) -> None:
     try:
         if path.is_dir():
             raise StorageError(f"{path} is a directory: name the file in it that holds the spans")
-        if path.exists() and not path.is_file():
+        size = path.stat().st_size
+        if not path.is_file():
             # opening a pipe waits for its other end, and what is read from it is gone
             raise StorageError(f"{path} is not a regular file: save its content to a file, and read that")
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE))
     except FileNotFoundError as error:
         raise StorageError(f"{path}: there is no such file{_hint(path)}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"{path} cannot be read: {reason}") from error
+    if not size:
+        raise StorageError(f"{path} is empty: nothing has been recorded into it yet")
+
+
+def _is_database(path: str | os.PathLike[str]) -> bool:
+    """Whether it is an SQLite file. Only SQLite may look: see `ferret.sinks.beaver_reader.look_inside`."""
+    from ferret.sinks.beaver_reader import look_inside  # noqa: PLC0415 - with the reader
+
+    try:
+        look_inside(os.fspath(path))
+    except sqlite3.DatabaseError as error:
+        return "not a database" not in str(error)
+    return True
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _hint(path: Path) -> str:

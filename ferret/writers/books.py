@@ -137,6 +137,10 @@ class Books:
         with self.settled:
             return self._taken + len(self.queue)
 
+    def until(self, ticket: int) -> int:
+        """How many spans are still to be taken up to the ticket."""
+        return max(0, ticket - self._taken)
+
     def reached(self, ticket: int) -> bool:
         """Whether all spans up to the ticket have had their verdict."""
         with self.settled:

@@ -143,11 +143,11 @@ class ProcessWriter(BoundedWriter):
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _hurry(self, deadline: float) -> None:
+    def _hurry(self, last_try: float) -> None:
         """Nothing: the child is killed at the deadline."""
 
-    def _close(self, deadline: float) -> bool:
-        done = super()._close(deadline)
+    def _close(self, deadline: float, last_try: float) -> bool:
+        done = super()._close(deadline, last_try)
         if not done:
             self._abandoned = True
             self._link.kill()

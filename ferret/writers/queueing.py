@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 import threading
 import time
 import warnings
@@ -66,6 +67,7 @@ class QueueWriter:
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None
         self._finished = False
+        self._last_ticket = sys.maxsize
         self._warned = False
         self.alarm = 1
 
@@ -110,6 +112,9 @@ class QueueWriter:
     def _consume(self, *, force: bool = False) -> bool:
         """Deliver one batch if one is due; whether there was one. Only for the one consumer."""
         count = self._batcher.due(len(self._queue), time.monotonic(), force=force)
+        if self._state is not WriterState.OPEN:
+            # Only what was there when the closing began: busy producers must not keep a writer from ever ending.
+            count = min(count, self._books.until(self._last_ticket))
         if not count:
             return False
         batch = self._books.take(count, self._is_ours if self._forked else None)
@@ -139,18 +144,31 @@ class QueueWriter:
     def close(self, timeout: float | None = None) -> DeliveryReport:
         """Store everything queued, within the time, and say what became of it."""
         if spans.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
-            self._state = WriterState.CLOSING  # thread cannot wait for itself, and closes when it comes to it
-            self.alarm = 0
+            self._begin_to_close()  # thread cannot wait for itself, and closes when it comes to it
             return self._books.report(timed_out=False)
         with self._closing:
             if self._report is None:
-                deadline = time.monotonic() + (self._config.close_timeout if timeout is None else timeout)
-                timed_out = not self._close(deadline)
+                timeout = self._config.close_timeout if timeout is None else timeout
+                now = time.monotonic()
+                self._begin_to_close()
+                # the last part is for what is left to do once a failing sink is given up
+                timed_out = not self._close(now + timeout, last_try=now + timeout * 0.8)
                 self._report = self._seal(timed_out=timed_out)
             return self._report
 
-    def _close(self, deadline: float) -> bool:
-        """Deliver the rest and finish the sink; whether that was done in time. Leaves the state CLOSED."""
+    def _begin_to_close(self) -> None:
+        if self._state is WriterState.OPEN:
+            self._state = WriterState.CLOSING
+            self._last_ticket = self._books.ticket()
+        self.alarm = 0
+
+    def _close(self, deadline: float, last_try: float) -> bool:
+        """Deliver the rest and finish the sink; whether that was done in time.
+
+        Args:
+            deadline: when to stop waiting, of `time.monotonic`.
+            last_try: when to stop trying a batch again.
+        """
         raise NotImplementedError
 
     def _is_worker(self) -> bool:
@@ -181,9 +199,7 @@ class QueueWriter:
     def _finish(self) -> None:
         """The consumer's last act: everything queued is settled, so that the ledger that is stored is final."""
         self._state = WriterState.CLOSED
-        self.alarm = 0
-        while self._consume(force=True):  # recorded between the last look and the line above
-            pass
+        self._refuse_if_closed()
         if not self._finished and not self._idle_child():
             self._finished = True
             self._finish_sink()

@@ -65,10 +65,8 @@ class SyncWriter(QueueWriter):
             self._delivery.flush()
         return self._books.reached(ticket) and self._books.nothing_lost
 
-    def _close(self, deadline: float) -> bool:
-        self._state = WriterState.CLOSING
-        self.alarm = 0
-        self._delivery.hurry(deadline)
+    def _close(self, deadline: float, last_try: float) -> bool:
+        self._delivery.hurry(last_try)
         if not self._drain(force=True, deadline=deadline):
             return False
         with self._consumer:

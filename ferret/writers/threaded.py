@@ -91,24 +91,31 @@ class ThreadedWriter(QueueWriter):
     def _work_once(self) -> bool:
         """Deliver what is due, then sleep until more is; whether that was the last."""
         closing = self._state is not WriterState.OPEN
-        flushing = self._flushed < self._flush_ticket
-        if self._consume(force=closing or flushing):
+        if self._consume(force=closing or self._flush_is_due()):
             return False
         if closing:
             self._finish()
             return True
-        if flushing and self._books.reached(self._flush_ticket):
-            self._answer_flushes()
         self._sleep()
+        return False
+
+    def _flush_is_due(self) -> bool:
+        """Whether somebody waits for spans that are still queued; answers those whose spans are stored."""
+        if self._flushed >= self._flush_ticket:
+            return False
+        if not self._books.reached(self._flush_ticket):
+            return True
+        self._answer_flushes()
         return False
 
     def _sleep(self) -> None:
         self.alarm = self._batch_alarm if self._queue else 1
-        patience = self._batcher.patience(time.monotonic())
-        if self._state is not WriterState.OPEN or len(self._queue) >= self.alarm:
-            if self._state is not WriterState.OPEN:
-                self.alarm = 0
+        if self._state is not WriterState.OPEN:
+            self.alarm = 0
             return
+        patience = self._batcher.patience(time.monotonic())
+        if len(self._queue) >= self.alarm or (self._queue and patience is None):
+            return  # spans came after the last look
         with suppress(Empty):
             self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
 
@@ -140,16 +147,14 @@ class ThreadedWriter(QueueWriter):
                 books.settled.wait_for(lambda: self._flushed >= ticket or self._state is WriterState.CLOSED, timeout)
         return books.reached(ticket) and books.nothing_lost
 
-    def _hurry(self, deadline: float) -> None:
-        self._delivery.hurry(deadline)
+    def _hurry(self, last_try: float) -> None:
+        self._delivery.hurry(last_try)
 
     def _is_worker(self) -> bool:
         return self._worker is threading.current_thread()
 
-    def _close(self, deadline: float) -> bool:
-        self._state = WriterState.CLOSING
-        self.alarm = 0
-        self._hurry(deadline)
+    def _close(self, deadline: float, last_try: float) -> bool:
+        self._hurry(last_try)
         if self._worker is None and (self._idle_child() or not self._start()):
             self._finish()
             return True

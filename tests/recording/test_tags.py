@@ -79,8 +79,13 @@ def test_any_object_can_be_a_tag_and_the_result_is_strict_json_within_the_limit(
 
 
 weird = st.recursive(
-    st.none() | st.floats() | st.text() | st.binary() | st.integers()
-    | st.integers(0, len(ANYTHING) - 1).map(lambda index: ANYTHING[index]) | st.complex_numbers(),
+    st.none()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.integers()
+    | st.integers(0, len(ANYTHING) - 1).map(lambda index: ANYTHING[index])
+    | st.complex_numbers(),
     lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers() | st.floats(), inner),
     max_leaves=20,
 )

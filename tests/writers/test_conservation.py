@@ -179,6 +179,7 @@ class Program(RuleBasedStateMachine):
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_nothing_is_lost_on_close(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.0005)
+    monkeypatch.setattr(delivery, "LONGEST_DELAY_S", 0.005)
     plugins.register(scripted_sink, "scripted_sink")
 
     class ThisProgram(Program):
@@ -195,6 +196,7 @@ def test_nothing_is_lost_on_close(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_sink_that_is_broken_for_good_costs_what_the_ledger_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.0005)
+    monkeypatch.setattr(delivery, "LONGEST_DELAY_S", 0.005)
     sink = ScriptedSink()
     profiler = Profiler(sink=sink, batch_size=2, close_timeout=0.2)
     profiler.start("kept").end()
@@ -207,5 +209,3 @@ def test_a_sink_that_is_broken_for_good_costs_what_the_ledger_says(monkeypatch: 
     assert (report.recorded, report.written, report.failed) == (4, 1, 3)
     assert report.failed_by == {"OSError": 3}
     assert not profiler.flush()
-
-

@@ -1,0 +1,73 @@
+# What is done with this repository from a shell. `make` alone lists it.
+
+VENV ?= .venv
+EXTRAS ?= dev
+PYTHON ?=# an interpreter to use instead of the newest found
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TRACE := demo/trace.db
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup demo test lint format types docs pytest clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## Make .venv with the newest Python there is, and all that development needs
+
+demo: setup ## Record a busy web service for five seconds, and look at what it did
+	@mkdir -p $(dir $(TRACE))
+	@$(BIN)/python examples/service.py --db $(TRACE)
+	@echo
+	$(BIN)/ferret runs $(TRACE)
+	@echo
+	$(BIN)/ferret analyze $(TRACE) --limit 8
+	@echo
+	$(BIN)/ferret analyze $(TRACE) --tree --depth 3
+	@printf '\n%s\n' 'The spans are in $(TRACE). What to try next:'
+	@printf '  %s\n' \
+		'$(BIN)/ferret analyze $(TRACE) --sort errors' \
+		'$(BIN)/ferret analyze --help' \
+		'$(BIN)/python examples/service.py --writer process --rate 20000 --db $(TRACE)'
+	@echo 'How they were recorded: examples/service.py'
+
+test: lint types docs pytest ## Everything that must pass: lint, types, docs, pytest
+
+lint: setup ## Check style, formatting, and which module may import which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
+
+format: setup ## Format, and repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+docs: setup ## Build the docs into docs/_build/html; warnings are errors
+	@if [ ! -f docs/conf.py ]; then echo 'docs/conf.py is missing: no docs are built'; \
+	else set -x; $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html; fi
+
+pytest: setup ## Run the tests
+	$(BIN)/pytest -n auto --dist loadgroup
+
+clean: ## Remove what all this left behind, except the virtual environments
+	rm -rf demo docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find ferret tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+
+# PYENV_VERSION lets pyenv start a python3.x that is not the one selected here; nobody else minds it.
+$(READY): pyproject.toml
+	@set -e; \
+	try() { PYENV_VERSION=$$2 "$$1" -c 'import ensurepip, sys; assert sys.version_info >= (3, 12); print(sys.executable)'; }; \
+	newest() { try python3.14 3.14 || try python3.13 3.13 || try python3.12 3.12 || try python3; }; \
+	if [ -n '$(PYTHON)' ]; then find='try $(PYTHON)'; else find=newest; fi; \
+	python=$$($$find 2>/dev/null) || { \
+		echo 'ferret needs Python 3.12 or newer, with venv and pip; $(if $(PYTHON),$(PYTHON) is none,this machine has none).'; \
+		echo 'Install one, or say where one is: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python'; exit 1; } >&2; \
+	echo "Setting up $(VENV) with $$("$$python" --version), which takes about a minute …"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@
