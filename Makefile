@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 EXTRAS ?= dev
+WRITER ?= threaded
 PYTHON ?=# an interpreter to use instead of the newest found
 
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ setup: $(READY) ## Make .venv with the newest Python there is, and all that deve
 
 demo: setup ## Record a busy web service for five seconds, and look at what it did
 	@mkdir -p $(dir $(TRACE))
-	@$(BIN)/python examples/service.py --db $(TRACE)
+	@$(BIN)/python examples/service.py --writer $(WRITER) --db $(TRACE)
 	@echo
 	$(BIN)/ferret runs $(TRACE)
 	@echo
@@ -30,8 +31,8 @@ demo: setup ## Record a busy web service for five seconds, and look at what it d
 	@printf '  %s\n' \
 		'$(BIN)/ferret analyze $(TRACE) --sort errors' \
 		'$(BIN)/ferret analyze --help' \
-		'$(BIN)/python examples/service.py --writer process --rate 20000 --db $(TRACE)'
-	@echo 'How they were recorded: examples/service.py'
+		'make demo WRITER=process'
+	@echo 'How they were recorded is in examples/service.py.'
 
 test: lint types docs pytest ## Everything that must pass: lint, types, docs, pytest
 
@@ -56,7 +57,7 @@ pytest: setup ## Run the tests
 
 clean: ## Remove what all this left behind, except the virtual environments
 	rm -rf demo docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find ferret tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # PYENV_VERSION lets pyenv start a python3.x that is not the one selected here; nobody else minds it.
 $(READY): pyproject.toml

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -17,7 +20,6 @@ from ferret.sinks.base import Readable, Sink
 from ferret.span import Span, SpanName, format_id, is_delivering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from beaver import BeaverDB
@@ -143,11 +145,7 @@ class Profiler:
         Raises:
             ValueError: `parent` is a text but no span id (16 hex digits).
         """
-        if isinstance(parent, str):
-            if len(parent) != 16:
-                raise ValueError(f"parent is {parent!r}: a span id has 16 hex digits")
-            return Span(self, name, tags).begin(int(parent, 16))
-        return Span(self, name, tags).begin(None if parent is None else parent.span_id)
+        return Span(self, name, tags).begin(None if parent is None else _span_id(parent))
 
     def current_span_id(self) -> str | None:
         """The id of the span that the calling code is in; None outside all. Send it along to name a parent elsewhere."""
@@ -171,6 +169,24 @@ class Profiler:
                 self.current.reset(token)
 
         return call
+
+    @contextmanager
+    def attached(self, parent: Span | str) -> Iterator[None]:
+        """Make a span that was not entered here the parent of what the block records.
+
+        For work that comes from another process, with the id of the span that sent it (`current_span_id`).
+
+        Args:
+            parent: a span, or a span id.
+
+        Raises:
+            ValueError: `parent` is a text but no span id (16 hex digits).
+        """
+        token = self.current.set(_span_id(parent))
+        try:
+            yield
+        finally:
+            self.current.reset(token)
 
     def suppressed(self) -> bool:
         """Whether this thread is inside this profiler's own sink, whose spans are left out, and counted so."""
@@ -234,9 +250,9 @@ class Profiler:
     ) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        writer = getattr(self, "writer", None)
-        if writer is not None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # at the end of the process `lifecycle` has closed it, and the modules that closing needs are gone
+        if not _is_finalizing() and getattr(self, "writer", None) is not None:
             self.close()
 
     def _after_fork(self) -> None:
@@ -284,6 +300,17 @@ class Profiler:
 
     def __repr__(self) -> str:
         return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
+
+
+def _span_id(span: Span | str) -> int:
+    if isinstance(span, Span):
+        return span.span_id
+    try:
+        if len(span) != 16:
+            raise ValueError
+        return int(span, 16)
+    except ValueError:
+        raise ValueError(f"parent is {span!r}: a span id has 16 hex digits") from None
 
 
 _shared: Profiler | None = None

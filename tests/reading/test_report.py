@@ -512,9 +512,7 @@ class TestBadPaths:
     @pytest.mark.parametrize(
         "kind",
         [
-            pytest.param(
-                BeaverSink, marks=pytest.mark.xfail(strict=False, reason="SQLite leaves -shm and -wal behind")
-            ),
+            BeaverSink,
             JsonlSink,
         ],
     )

@@ -111,6 +111,17 @@ def test_a_parent_can_be_named_by_its_id(profiler: Profiler) -> None:
         profiler.start("there", parent="7")
 
 
+def test_what_comes_from_another_process_can_have_its_parent_there(profiler: Profiler) -> None:
+    with profiler.attached("00000000000000ab"), profiler.measure("handled here"):
+        profiler.start("deeper").end()
+    assert profiler.current_span_id() is None
+    found = spans(profiler)
+    assert found["handled here"].parent_id == "00000000000000ab"
+    assert found["deeper"].parent_id == found["handled here"].span_id
+    with pytest.raises(ValueError, match="16 hex digits"), profiler.attached("not hexadecimal!"):
+        pass
+
+
 def test_ending_inside_the_block_records_once(profiler: Profiler) -> None:
     with profiler.measure("once") as span:
         span.end()
@@ -227,7 +238,9 @@ def test_a_name_that_cannot_be_computed_does_not_hurt_the_program(profiler: Prof
     assert set(spans(profiler)) == {"unknown_dynamic_span"}
 
 
-@pytest.mark.parametrize("name", [None, 7, b"x", "\ud800", "x" * 100_000, object()], ids=repr)
+@pytest.mark.parametrize(
+    "name", [None, 7, b"x", "\ud800", "x" * 100_000, object()], ids=lambda name: type(name).__name__
+)
 def test_any_object_can_be_a_name(profiler: Profiler, name: Any) -> None:
     with profiler.measure(name):
         pass
@@ -253,7 +266,7 @@ def test_a_decorated_coroutine_is_one(profiler: Profiler) -> None:
     assert found["leaf"].parent_id == found["block"].span_id
     assert found["block"].parent_id == found["root"].span_id
     assert found["leaf"].task_name != found["root"].task_name
-    assert found["root"].task_name == "Task-1"
+    assert (found["root"].task_name or "").startswith("Task-")
 
 
 def test_tasks_do_not_take_each_other_for_parents(profiler: Profiler) -> None:

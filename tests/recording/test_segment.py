@@ -95,8 +95,11 @@ def test_a_damaged_segment_is_refused_or_read_but_never_anything_else(data: Any)
     good = stored()
     position = data.draw(st.integers(0, len(good) - 1))
     damaged = good[:position] + bytes([good[position] ^ data.draw(st.integers(1, 255))]) + good[position + 1 :]
-    with pytest.raises(FormatError):
-        Segment.from_bytes(damaged)
+    try:
+        read = Segment.from_bytes(damaged)
+    except FormatError:
+        return
+    assert list(read) == list(Segment.from_bytes(good)), "deflate leaves a few bits unused; no other may go unnoticed"
 
 
 @given(st.integers(0, 10_000))

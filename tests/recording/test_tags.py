@@ -46,7 +46,7 @@ class HostileMapping(dict):  # type: ignore[type-arg]
         raise RuntimeError("no")
 
 
-class Loud(str):
+class Loud(str):  # noqa: SLOT000
     def __str__(self) -> str:
         raise RuntimeError("no")
 

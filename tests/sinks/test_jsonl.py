@@ -333,6 +333,10 @@ def test_a_reader_makes_no_file(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+A_SPAN = (
+    b'{"type":"span","span_id":"1","parent_id":null,"run_id":"run","name":"x","start_time":0,"end_time":1,"duration":1'
+)
+
 DAMAGE = [
     b"",
     b"\xff\xfe not text",
@@ -344,8 +348,9 @@ DAMAGE = [
     b'{"type":"batch","run_id":"run","token":"x","sequence":0,"spans":-1}',
     b'{"type":"batch","run_id":"run","token":"x","sequence":0,"spans":1e999}',
     b'{"type":"run","run_id":"run","token":"x","argv":5}',
-    b'{"type":"span","span_id":"1","parent_id":null,"run_id":"run","name":5,"start_time":0,"end_time":1,"duration":1}',
-    b'{"type":"span"' + b" " * MAX_LINE_BYTES + b"}",
+    A_SPAN.replace(b'"x"', b"5") + b"}",
+    A_SPAN + b',"tags":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    A_SPAN + b" " * MAX_LINE_BYTES + b"}",
 ]
 
 
@@ -360,6 +365,19 @@ def test_a_damaged_line_costs_no_more_than_the_batch_that_it_is_in(tmp_path: Pat
     reader = JsonlReader(path)
     assert [segment.sequence for segment in reader.segments()] == [n for n in range(3) if n != where // 4]
     assert [*reader.processes()] == []
+
+
+@given(damaged=st.sets(st.integers(1, 11)))
+def test_however_many_lines_are_damaged_no_batch_takes_the_spans_of_another(damaged: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "spans.jsonl")
+        written = [batch(0), batch(1), batch(2)]
+        store(path, *written)
+        lines = path.read_bytes().splitlines()
+        path.write_bytes(b"\n".join(b"?" if n in damaged else line for n, line in enumerate(lines)))
+        found = {segment.sequence: [*segment] for segment in JsonlReader(path).segments()}
+    hit = {line // 4 for line in damaged}
+    assert found == {one.sequence: [*one] for one in written if one.sequence not in hit}
 
 
 @pytest.mark.parametrize(
@@ -388,6 +406,20 @@ def test_any_damage_to_a_gzip_member_costs_no_other(data: st.DataObject) -> None
             content[data.draw(st.integers(ends[hit], ends[hit + 1] - 1))] = data.draw(st.integers(0, 255))
         path.write_bytes(content)
         assert {0, 3 - hit} <= {segment.sequence for segment in JsonlReader(path).segments()}
+
+
+def test_a_gzip_member_counts_only_if_its_checksum_is_right_however_its_text_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spans.jsonl.gz"
+    store(path, batch())
+    length = len(text_of(path))
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    for block in (length, length - 1, length - 2, length // 2):
+        monkeypatch.setattr(jsonl, "_BLOCK", block)
+        assert stored(path) == []
 
 
 def test_a_gzip_file_that_expands_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
@@ -447,7 +479,11 @@ def test_cutting_the_file_anywhere_costs_no_batch_that_was_whole(form: str, size
 
 
 @both_forms
-def test_cutting_a_small_file_at_each_of_its_bytes_costs_no_batch_that_was_whole(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("block", [64, 1 << 18])
+def test_cutting_a_small_file_at_each_of_its_bytes_costs_no_batch_that_was_whole(
+    tmp_path: Path, form: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "_BLOCK", block)
     path = tmp_path / form
     ends = _written(path, [1, 1])
     content = path.read_bytes()
@@ -474,6 +510,25 @@ def test_a_process_killed_at_any_point_of_a_write_leaves_the_batch_to_be_stored_
         store(tmp_path / form, batch(1, attempt=2), batch(2))
         assert stored(tmp_path / form) == [f"{TOKEN}-{i}" for i in range(3)]
         assert set(spans_seen(tmp_path / form).values()) == {1}
+
+
+@both_forms
+def test_a_sink_in_use_mends_what_a_killed_process_left(tmp_path: Path, form: str) -> None:
+    sink = JsonlSink(tmp_path / form)
+    for sequence in range(0, 9, 3):
+        sink.write(batch(sequence))
+
+        def be_killed(sequence: int = sequence) -> None:
+            die_after(150)
+            store(tmp_path / form, batch(sequence + 1))
+
+        assert ended(child(be_killed)) == -signal.SIGKILL
+        sink.write(batch(sequence + 2))
+    sink.close()
+    sequences = [0, 2, 3, 5, 6, 8]
+    assert stored(tmp_path / form) == [f"{TOKEN}-{i}" for i in sequences]
+    assert [line["sequence"] for line in lines_of(tmp_path / form) if line["type"] == "batch"] == sequences
+    assert len(spans_seen(tmp_path / form)) == 18
 
 
 @both_forms
