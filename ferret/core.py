@@ -6,7 +6,6 @@ import asyncio
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +19,7 @@ from ferret.sinks.base import Readable, Sink
 from ferret.span import Span, SpanName, format_id, is_delivering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from beaver import BeaverDB

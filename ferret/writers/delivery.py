@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
+from ferret.forkgate import ForkGate
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens
 from ferret.span import delivering
@@ -83,6 +84,7 @@ class Delivery:
         self._verdicts = Exception if in_caller else BaseException
         self._fallback_spec = _fallback_spec(settings)
         self._fallback: Sink | None = None
+        self._gate = ForkGate()
         self._new_process()
 
     def _new_process(self) -> None:
@@ -127,7 +129,8 @@ class Delivery:
         for one_try in tries:
             with one_try:
                 sent, attempt = attempt, attempt.again()
-                self._sink.write(sent)
+                with self._gate:
+                    self._sink.write(sent)
 
     def _time_is_up(self, started: float) -> bool:
         if self._failing and self._in_caller:
@@ -151,7 +154,8 @@ class Delivery:
         """Flush the sink; a failure is told, but loses nothing that was written."""
         with delivering(self._owner):
             try:
-                self._sink.flush()
+                with self._gate:
+                    self._sink.flush()
             except Exception as error:  # noqa: BLE001
                 self._warn(f"the sink could not flush: {type(error).__name__}: {error}")
 
@@ -165,7 +169,8 @@ class Delivery:
             for sink in (self._sink, self._fallback):
                 try:
                     if sink is not None:
-                        sink.close()
+                        with self._gate:
+                            sink.close()
                 except Exception as error:  # noqa: BLE001
                     self._warn(f"the sink could not close: {type(error).__name__}: {error}")
 
@@ -174,7 +179,8 @@ class Delivery:
             return
         self._facts_stored = True
         try:
-            self._sink.write_run(self._info)
+            with self._gate:
+                self._sink.write_run(self._info)
         except Exception as error:  # noqa: BLE001 - the spans matter more
             self._facts_stored = self._info.ended_at is not None
             if self._facts_stored:
@@ -184,9 +190,10 @@ class Delivery:
         if self._fallback_spec is None:
             return
         try:
-            if self._fallback is None:
-                self._fallback = self._fallback_spec.open()
-            self._fallback.write(batch)
+            with self._gate:
+                if self._fallback is None:
+                    self._fallback = self._fallback_spec.open()
+                self._fallback.write(batch)
         except Exception as error:  # noqa: BLE001
             self._warn(f"the fallback sink failed too: {type(error).__name__}: {error}")
 

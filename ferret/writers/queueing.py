@@ -10,6 +10,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ferret import lifecycle
 from ferret import span as spans
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
@@ -67,6 +68,7 @@ class QueueWriter:
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None
         self._finished = False
+        self._exit_armed = not self._forked
         self._last_ticket = sys.maxsize
         self._warned = False
         self.alarm = 1
@@ -89,6 +91,9 @@ class QueueWriter:
         Asked after the span was queued and after the alarm was set, so that whoever comes last sweeps: a span that is
         recorded while `close` runs is either stored or counted, never stranded between the two.
         """
+        if not self._exit_armed:  # the first span of a forked child: only now can its end be provided for
+            self._exit_armed = True
+            lifecycle.arm_child_exit()
         if self._state is WriterState.OPEN:
             return False
         self.alarm = 0

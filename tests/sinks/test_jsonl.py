@@ -412,7 +412,7 @@ def test_a_gzip_member_counts_only_if_its_checksum_is_right_however_its_text_com
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "spans.jsonl.gz"
-    store(path, batch())
+    store(path, batch(spans=1))  # of one span, as the end of a second would be packed as a copy of the first's
     length = len(text_of(path))
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
@@ -420,6 +420,11 @@ def test_a_gzip_member_counts_only_if_its_checksum_is_right_however_its_text_com
     for block in (length, length - 1, length - 2, length // 2):
         monkeypatch.setattr(jsonl, "_BLOCK", block)
         assert stored(path) == []
+    for cut in range(len(content) - 10, len(content)):  # from about the end of the text on
+        path.write_bytes(content[:cut])
+        for block in range(len(content) - 16, len(content)):
+            monkeypatch.setattr(jsonl, "_BLOCK", block)
+            assert stored(path) == []
 
 
 def test_a_gzip_file_that_expands_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
