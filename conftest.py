@@ -104,6 +104,7 @@ def scene() -> Iterator[Path]:
         stack.enter_context(chdir(folder))
         outside = {name: value for name, value in os.environ.items() if not name.startswith("FERRET_")}
         stack.enter_context(mock.patch.dict(os.environ, outside, clear=True))
+        stack.enter_context(mock.patch.object(sys, "argv", ["demo.py"]))  # the program, as runs show it
         stack.enter_context(mock.patch.object(sys, "path", [str(folder), *sys.path]))
         stack.enter_context(mock.patch.object(ferret.plugins, "_shared", None))
         stack.callback(_forget, folder)
@@ -178,7 +179,7 @@ def run_console(example: Example) -> None:
             check=False,
         )
         if words[0] == "python":
-            _ran(example).add(words[1])
+            _ran(example).update(words[1:])
         if done.returncode != int(shown.startswith("ferret: ")):
             raise ShownOtherwise(f"{where}: exit status {done.returncode}\n{done.stdout}")
         if difference := _difference(shown, done.stdout):

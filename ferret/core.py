@@ -290,16 +290,25 @@ class Profiler:
             ConfigError: the sink cannot be read.
         """
         if isinstance(self._sink, SinkSpec):
-            from ferret.sinks.reading import open_readable  # noqa: PLC0415 - only who reads pays
-
-            target = self._sink.target or ""
-            return open_readable(target, self.settings.namespace)
+            return _open_stored(self._sink, self.settings.namespace)
         if isinstance(self._sink, Readable):
             return self._sink
         raise ConfigError(f"the sink {self._sink!r} cannot be read back: it has no segments() and processes()")
 
     def __repr__(self) -> str:
         return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
+
+
+def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
+    """What another process stores there."""
+    from ferret.sinks.reading import open_readable  # noqa: PLC0415 - only who reads pays
+
+    name, target = spec.name, spec.target or ""
+    if name == "tee":
+        name, _, target = target.split(",")[0].partition(":")
+    if name not in {"beaver", "jsonl"}:
+        raise ConfigError(f"the sink {name!r} is open in another process, and cannot be read from this one")
+    return open_readable(target, namespace)
 
 
 def _span_id(span: Span | str) -> int:

@@ -50,9 +50,7 @@ class ForkGate:
 def _before() -> None:
     _forking.acquire()
     deadline = time.monotonic() + PATIENCE_S
-    for gate in list(_gates):
-        if gate.hold(max(0.0, deadline - time.monotonic())):
-            _held.append(gate)
+    _held.extend(gate for gate in list(_gates) if gate.hold(max(0.0, deadline - time.monotonic())))
 
 
 def _after_in_parent() -> None:

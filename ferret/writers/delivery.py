@@ -17,6 +17,7 @@ from ferret.forkgate import ForkGate
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens
 from ferret.span import delivering
+from ferret.tags import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ def process_info(origin: Origin, writer: str) -> ProcessInfo:
         run_id=origin.run_id,
         token=origin.token,
         process_id=origin.process_id,
-        program=Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python",
-        argv=list(sys.argv),
+        program=plain_text(Path(sys.argv[0]).name) if sys.argv and sys.argv[0] else "python",
+        argv=[plain_text(argument) for argument in sys.argv],
         python=platform.python_version(),
         host=socket.gethostname(),
         writer=writer,
