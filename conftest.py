@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import warnings
 from contextlib import ExitStack, chdir, contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -22,7 +23,6 @@ from unittest import mock
 import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
-from sybil.region import Region
 
 import ferret.core
 import ferret.plugins
@@ -30,6 +30,8 @@ from ferret import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from sybil.region import Region
 
 ROOT = Path(__file__).parent
 PAGES = {ROOT / "README.md", *ROOT.glob("docs/*.md")}
@@ -59,7 +61,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return PageFile.from_parent(parent, path=file_path) if file_path in PAGES else None
 
 
-class ShownOtherwise(AssertionError):
+class ShownOtherwiseError(AssertionError):
     """A command does something else than the page says."""
 
 
@@ -77,7 +79,9 @@ class Page(pytest.Item):
 
     def runtest(self) -> None:
         """Run it in an empty folder, and see that nothing is left open."""
-        with scene() as folder:
+        with scene() as folder, warnings.catch_warnings():
+            # a BeaverDB that a page closes itself leaves its event loop open (beaver-db 2.4.1)
+            warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
             page = _parsed(self.path)
             for example in page.examples():
                 example.evaluate()
@@ -89,7 +93,7 @@ class Page(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         """What was shown otherwise than it is needs no traceback."""
-        return str(excinfo.value) if isinstance(excinfo.value, ShownOtherwise) else super().repr_failure(excinfo)
+        return str(excinfo.value) if isinstance(excinfo.value, ShownOtherwiseError) else super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where it is."""
@@ -167,7 +171,7 @@ def run_console(example: Example) -> None:
         where = f"{Path(example.path).name}, line {example.line}: $ {command}"
         if words[0] not in RUN:
             if words[0] not in SHOWN_ONLY:
-                raise ShownOtherwise(f"{where}: not a command that a page may show")
+                raise ShownOtherwiseError(f"{where}: not a command that a page may show")
             continue
         done = subprocess.run(
             [*RUN[words[0]], *words[1:]],
@@ -181,9 +185,9 @@ def run_console(example: Example) -> None:
         if words[0] == "python":
             _ran(example).update(words[1:])
         if done.returncode != int(shown.startswith("ferret: ")):
-            raise ShownOtherwise(f"{where}: exit status {done.returncode}\n{done.stdout}")
+            raise ShownOtherwiseError(f"{where}: exit status {done.returncode}\n{done.stdout}")
         if difference := _difference(shown, done.stdout):
-            raise ShownOtherwise(f"{where}: {difference}\n{done.stdout}")
+            raise ShownOtherwiseError(f"{where}: {difference}\n{done.stdout}")
 
 
 def _commands(block: str) -> Iterator[tuple[str, str]]:

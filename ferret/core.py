@@ -19,16 +19,25 @@ from ferret.sinks.base import Readable, Sink
 from ferret.span import Span, SpanName, format_id, is_delivering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sized
     from types import TracebackType
 
     from beaver import BeaverDB
 
     from ferret.models import DeliveryReport, Ledger
+    from ferret.span import Gauge, Record
     from ferret.tags import Tags
     from ferret.writers.base import Writer
 
 __all__ = ["Profiler", "Span", "configure", "get_profiler", "in_context", "measure"]
+
+
+class _Silent:
+    """The gauge of a writer that is not to be looked after: the empty queue beside it never reaches the alarm."""
+
+    alarm = 1
+
+    def rouse(self) -> None: ...
 
 
 class Profiler:
@@ -78,7 +87,7 @@ class Profiler:
         self._sink: Sink | SinkSpec = self._choose_sink(db_path, sink)
         self._shown_db: BeaverDB | None = None
         self.writer: Writer = self._make_writer()
-        self.record = self.writer.record
+        self._wire()
         if self.settings.handle_sigterm:
             self._handle_sigterm()
         lifecycle.watch(self)
@@ -113,6 +122,17 @@ class Profiler:
                 opened.close()
             raise
         return writer
+
+    def _wire(self) -> None:
+        """Give spans the shortest way to the writer (see `ferret.span.Recorder`)."""
+        from ferret.writers.queueing import QueueWriter  # noqa: PLC0415 - ours have imported it by now
+
+        writer = self.writer
+        self.put: Callable[[Record], None] = writer.record
+        self.queue: Sized = ()
+        self.gauge: Gauge = _Silent()
+        if isinstance(writer, QueueWriter) and type(writer).record is QueueWriter.record:
+            self.put, self.queue, self.gauge = writer.put, writer.queue, writer
 
     def _handle_sigterm(self) -> None:
         try:
@@ -366,7 +386,7 @@ class _SharedSpan(Span):
     def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
         from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
 
-        return measured(func, get_profiler, self.name, self._given_tags)
+        return measured(func, get_profiler, self.name, self._tags)
 
 
 class _NotYet:

@@ -97,7 +97,9 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
             thread = index
         loop = running_loop()
         task = None if loop is None else spans._task_name(loop)
-        recorder.record((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None))
+        recorder.put((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None))
+        if len(recorder.queue) >= recorder.gauge.alarm:
+            recorder.gauge.rouse()
         return result
 
     return wrapper

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ferret.tags import Tags, encode_outcome, encode_tags, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
     from contextvars import ContextVar
     from types import TracebackType
 
@@ -67,7 +67,7 @@ _local = threading.local()
 _next_thread = itertools.count().__next__
 
 
-class SpanIds:
+class _SpanIds:
     """This process's span ids: a counter over a random base, so that no span pays for a UUID.
 
     `next_id` is atomic under the GIL and may be called from a signal handler. A forked child takes a new base.
@@ -88,11 +88,20 @@ class SpanIds:
         return self.base <= span_id < self.base + (1 << 40)
 
 
-ids = SpanIds()
+ids = _SpanIds()
+
+
+class Gauge(Protocol):
+    """Says when a queue wants looking after."""
+
+    alarm: int
+
+    def rouse(self) -> None:
+        """See to the queue."""
 
 
 class Recorder(Protocol):
-    """What a span needs of the profiler that made it."""
+    """What a span needs of the profiler that made it. `put`, then a look at the gauge, records a span."""
 
     run_id: str
 
@@ -101,8 +110,16 @@ class Recorder(Protocol):
         """The current span's id; 0 for none."""
 
     @property
-    def record(self) -> Callable[[Record], None]:
+    def put(self) -> Callable[[Record], None]:
         """Takes a finished span."""
+
+    @property
+    def queue(self) -> Sized:
+        """What `put` fills."""
+
+    @property
+    def gauge(self) -> Gauge:
+        """To be roused when the queue is as long as its `alarm`."""
 
     def suppressed(self) -> bool:
         """Whether this thread is at the moment inside the profiler's own sink; counts the span if so."""
@@ -177,44 +194,59 @@ def _task_name(loop: asyncio.AbstractEventLoop) -> str | None:
     return None if task is None else task.get_name()
 
 
+class _Details:
+    """What most spans never need: kept apart, so that making a span stays cheap."""
+
+    __slots__ = ("given_tags", "model", "outcome")
+
+    def __init__(self, given_tags: Tags | None) -> None:
+        self.given_tags = given_tags
+        self.model: SpanModel | None = None
+        self.outcome: tuple[str, str | None, str | None] | None = None
+
+
 class Span:
     """One measured piece of work: a context manager, an async context manager, a decorator, or ended by hand.
 
     A span belongs to the code that entered it; `annotate` and `end` may be called from any thread, but not by two
     at once. Entering again after the end measures again, with a new id and the tags that `measure` was given.
     Nothing here raises into the program, takes a lock or does I/O (unless the writer is `sync`).
+
+    Attributes:
+        name: the span's name.
+        span_id: a number; `model.span_id` is the same as 16 hex digits. Unset before the start.
+        parent_id: the parent's number, 0 for none. Unset before the start.
+        start_ns: the start, of `time.perf_counter_ns`. Unset before the start.
+        end_ns: the end; 0 before it.
     """
 
+    # Five stores make a span, and nothing is on the class: an attribute that a slot or the class must be searched for
+    # costs 20 to 40 ns, each time. Together with `_Details` this took a `with` from 5 to 3.5 times an empty one.
     __slots__ = (
-        "_given_tags", "_model", "_outcome", "_recorder", "_tags", "_token",
-        "end_ns", "name", "parent_id", "span_id", "start_ns",
+        "_details", "_recorder", "_tags", "_token", "end_ns", "name", "parent_id", "span_id", "start_ns",
     )  # fmt: skip
 
     name: str
     span_id: int
-    """0 before the start. `model.span_id` is the same as 16 hex digits."""
     parent_id: int
     start_ns: int
-    end_ns: int
 
     def __init__(self, recorder: Recorder, name: SpanName, tags: Tags | None = None) -> None:
         self._recorder = recorder
         self.name = name  # type: ignore[assignment]  # it may be a function, until the span starts
-        self._given_tags = self._tags = tags
-        self._model: SpanModel | None = None
-        self._outcome: tuple[str, str | None, str | None] | None = None
-        self.span_id = self.end_ns = 0
+        self._tags = tags
+        self._details: _Details | None = None
+        self.end_ns = 0
 
     # The two methods below are plain and unrolled on purpose: each function call that they do not make is 40 to
-    # 60 ns of about 900 (benchmarks/span_cost.py).
+    # 60 ns of about 900 (benchmarks/probe.py, `cost`).
 
     def __enter__(self) -> Span:
         if self.end_ns:
             self._begin_again()
-        recorder = self._recorder
         if self.name.__class__ is not str:
             self.name = resolve_name(self.name, (), {})
-        current = recorder.current
+        current = self._recorder.current
         self.parent_id = current.get()
         self.span_id = span_id = ids.next_id()
         self._token = current.set(span_id)
@@ -233,11 +265,10 @@ class Span:
         if self.end_ns:  # end() was called inside the block
             return
         self.end_ns = end_ns
-        if error is not None:
-            self._outcome = ("error", error_text(error), type(error).__name__)
-        if self._model is not None:
-            self._take_from_model()
-        tags, outcome = self._tags, self._outcome
+        outcome = None
+        if error is not None or self._details is not None:
+            outcome = self._settle(error)
+        tags = self._tags
         try:
             thread = _local.index
         except AttributeError:
@@ -246,12 +277,14 @@ class Span:
                 return
             thread = index
         loop = _running_loop()
-        recorder.record((
+        recorder.put((
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else _task_name(loop),
             None if tags is None else encode_tags(tags),
-            None if outcome is None else encode_outcome(outcome),
+            outcome,
         ))  # fmt: skip
+        if len(recorder.queue) >= recorder.gauge.alarm:
+            recorder.gauge.rouse()
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -265,7 +298,7 @@ class Span:
         """Decorate a function, coroutine function, generator or async generator: a span for each call."""
         from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
 
-        return measured(func, self._recorder, self.name, self._given_tags)
+        return measured(func, self._recorder, self.name, self._tags)
 
     def begin(self, parent_id: int | None = None) -> Span:
         """Start without becoming the current span, as `Profiler.start` does.
@@ -280,31 +313,46 @@ class Span:
         return self
 
     def end(self, status: str = "ok") -> None:
-        """End a span that was started by hand. A second call does nothing.
+        """End a span that was started by hand. A second call does nothing, nor does one before the start.
 
         Args:
             status: `"ok"`, `"error"`, or a word of your own.
         """
-        if self.end_ns or not self.span_id:
-            return
-        self.end_ns = perf_counter_ns()
-        if status != "ok":
-            self._outcome = (status, None, None)
-        if self._model is not None:
-            self._take_from_model()
-        self._hand_over()
+        if status != "ok" and not self.end_ns:
+            self._more().outcome = (status, None, None)
+        self._finish(None)
 
     def fail(self, error: BaseException) -> None:
         """End a span that was started by hand with status `"error"` and what went wrong."""
-        if not self.end_ns:
-            self._outcome = ("error", error_text(error), type(error).__name__)
-            self.end()
+        self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self.end_ns or not hasattr(self, "start_ns"):
+            return
+        self.end_ns = end_ns = perf_counter_ns()
+        outcome = self._settle(error)
+        recorder = self._recorder
+        thread: int | None = getattr(_local, "index", None)
+        if thread is None:
+            thread = _thread_index(recorder)
+        if thread is None:
+            return
+        loop = _running_loop()
+        recorder.put((
+            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            None if loop is None else _task_name(loop),
+            None if self._tags is None else encode_tags(self._tags),
+            outcome,
+        ))  # fmt: skip
+        if len(recorder.queue) >= recorder.gauge.alarm:
+            recorder.gauge.rouse()
 
     def annotate(self, **tags: Any) -> None:
         """Add tags. After the end, what is recorded stays as it was."""
+        details = self._more()
         self._tags = {**self._tags, **tags} if self._tags else tags
-        if self._model is not None:
-            self._model.tags.update(tags)
+        if details.model is not None:
+            details.model.tags.update(tags)
 
     @property
     def model(self) -> SpanModel:
@@ -312,42 +360,52 @@ class Span:
 
         While the span is open, what is set on the model (`status`, `name`, `tags`, …) is what gets recorded.
         """
-        if self._model is None:
-            self._model = self._as_model()
-        return self._model
+        details = self._more()
+        if details.model is None:
+            details.model = self._as_model(details.outcome)
+        return details.model
 
-    def _hand_over(self) -> None:
-        index: int | None = getattr(_local, "index", None)
-        if index is None:
-            index = _thread_index(self._recorder)
-        if index is not None:
-            self._recorder.record(self._as_record(index))
-
-    def _as_record(self, thread: int) -> Record:
-        loop = _running_loop()
-        return (
-            self.span_id, self.parent_id, self.name, self.start_ns, self.end_ns, thread,
-            None if loop is None else _task_name(loop),
-            None if self._tags is None else encode_tags(self._tags),
-            None if self._outcome is None else encode_outcome(self._outcome),
-        )  # fmt: skip
+    def _more(self) -> _Details:
+        if self._details is None:
+            self._details = _Details(self._tags)
+        return self._details
 
     def _begin_again(self) -> None:
-        self._tags, self._outcome, self._model, self.end_ns = self._given_tags, None, None, 0
+        self.end_ns = 0
+        if self._details is not None:
+            self._tags = self._details.given_tags
+            self._details = None
 
-    def _as_model(self) -> SpanModel:
+    def _settle(self, error: BaseException | None) -> bytes | None:
+        """How the span ended, as it is recorded; and let what the program wrote on `model` count."""
+        if error is None and self._details is None:
+            return None
+        details = self._more()
+        if error is not None:
+            details.outcome = ("error", plain_text(error), type(error).__name__)
+        model = details.model
+        if model is not None:
+            self.name = plain_text(model.name)
+            self._tags = model.tags or None
+            if details.outcome is None and (model.status != "ok" or model.error or model.error_type):
+                details.outcome = (model.status, model.error, model.error_type)
+            model.status, model.error, model.error_type = details.outcome or ("ok", None, None)
+            model.duration = (self.end_ns - self.start_ns) / 1e9
+            model.end_time = model.start_time + model.duration
+        return None if details.outcome is None else encode_outcome(details.outcome)
+
+    def _as_model(self, outcome: tuple[str, str | None, str | None] | None) -> SpanModel:
         from ferret.models import SpanModel  # noqa: PLC0415 - a model is built when somebody looks
 
-        status, error, error_type = self._outcome or ("ok", None, None)
+        status, error, error_type = outcome or ("ok", None, None)
         start_time = (clock.anchor_ns + self.start_ns) / 1e9
         duration = (self.end_ns - self.start_ns) / 1e9 if self.end_ns else None
-        thread = threading.current_thread()
         loop = _running_loop()
         return SpanModel(
             span_id=format_id(self.span_id),
             parent_id=format_id(self.parent_id) if self.parent_id else None,
             run_id=self._recorder.run_id,
-            name=plain_text(self.name),
+            name=self.name,
             start_time=start_time,
             end_time=None if duration is None else start_time + duration,
             duration=duration,
@@ -357,22 +415,9 @@ class Span:
             error_type=error_type,
             process_id=os.getpid(),
             thread_id=threading.get_ident(),
-            thread_name=thread.name,
+            thread_name=threading.current_thread().name,
             task_name=None if loop is None else _task_name(loop),
         )
-
-    def _take_from_model(self) -> None:
-        """Let what the program wrote on `span.model` count, and bring the model to its end."""
-        model = self._model
-        assert model is not None
-        self.name = plain_text(model.name)
-        self._tags = model.tags or None
-        if self._outcome is None and (model.status != "ok" or model.error or model.error_type):
-            self._outcome = (model.status, model.error, model.error_type)
-        model.duration = (self.end_ns - self.start_ns) / 1e9
-        model.end_time = model.start_time + model.duration
-        if self._outcome is not None:
-            model.status, model.error, model.error_type = self._outcome
 
     def __repr__(self) -> str:
         if self.end_ns:
@@ -389,11 +434,6 @@ def resolve_name(name: SpanName, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     from ferret.decorate import naming  # noqa: PLC0415 - only spans with computed names come here
 
     return naming(name)(args, kwargs)
-
-
-def error_text(error: BaseException) -> str:
-    """`str(error)`, whatever its `__str__` does."""
-    return plain_text(error)
 
 
 def format_id(span_id: int) -> str:

@@ -27,11 +27,11 @@ class BoundedWriter(ThreadedWriter):
         self._batch_alarm = size
         self._no_alarm = self._config.max_queue + 1
 
-    def _rouse(self) -> None:
-        super()._rouse()
+    def rouse(self) -> None:  # noqa: D102 - as in the base
+        super().rouse()
         # The span is in the queue already. Whoever finds the queue too long takes one span out, by one atomic step: so
         # however many threads come at once, as many spans leave as there were too many, and each is counted.
-        if len(self._queue) > self._config.max_queue:
+        if len(self.queue) > self._config.max_queue:
             if self._config.overflow == "block" and self._wait_for_room():
                 return
             self._full = True
@@ -44,7 +44,7 @@ class BoundedWriter(ThreadedWriter):
         settled = self._books.settled
         with settled:
             return settled.wait_for(
-                lambda: len(self._queue) <= self._config.max_queue or self._state is WriterState.CLOSED,
+                lambda: len(self.queue) <= self._config.max_queue or self._state is WriterState.CLOSED,
                 self._config.block_timeout,
             )
 

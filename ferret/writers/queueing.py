@@ -38,7 +38,8 @@ class QueueWriter:
     """A queue with one consumer at a time.
 
     `record` appends, which is one atomic step under the GIL, and compares the length of the queue with `alarm`; that is
-    all, unless the alarm goes off. The subclass sets the alarm and says in `_rouse` what is to happen then.
+    all, unless the alarm goes off. The subclass sets the alarm and says in `rouse` what is to happen then. (Spans do
+    these two steps themselves, without the call, unless a subclass has a `record` of its own: 50 ns of 900.)
 
     Args:
         sink: an open sink.
@@ -56,8 +57,8 @@ class QueueWriter:
     def _prepare(self, config: Settings) -> None:
         self._config = config
         self._books = Books(Origin.here(config.run_id))
-        self._queue = self._books.queue
-        self._put = self._books.put
+        self.queue = self._books.queue
+        self.put = self._books.put
         self._forked = False
         self._begin()
 
@@ -77,12 +78,15 @@ class QueueWriter:
 
     def record(self, record: Record) -> None:
         """Queue the span. Takes no lock and does no I/O, unless the writer says so (`sync`; `overflow="block"`)."""
-        self._put(record)
-        if len(self._queue) >= self.alarm:
-            self._rouse()
+        self.put(record)
+        if len(self.queue) >= self.alarm:
+            self.rouse()
 
-    def _rouse(self) -> None:
-        """The slow path of `record`. Must begin or end with `_refuse_if_closed`."""
+    def rouse(self) -> None:
+        """The slow path of `record`: a batch is due, or the consumer sleeps, or the writer was closed.
+
+        Must ask `_refuse_if_closed` after it has set an alarm.
+        """
         raise NotImplementedError
 
     def _refuse_if_closed(self) -> bool:
@@ -116,7 +120,7 @@ class QueueWriter:
 
     def _consume(self, *, force: bool = False) -> bool:
         """Deliver one batch if one is due; whether there was one. Only for the one consumer."""
-        count = self._batcher.due(len(self._queue), time.monotonic(), force=force)
+        count = self._batcher.due(len(self.queue), time.monotonic(), force=force)
         if self._state is not WriterState.OPEN:
             # Only what was there when the closing began: busy producers must not keep a writer from ever ending.
             count = min(count, self._books.until(self._last_ticket))

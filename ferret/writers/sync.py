@@ -29,7 +29,7 @@ class SyncWriter(QueueWriter):
         self._consumer = threading.RLock()
         self._consuming = False
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:  # noqa: D102 - as in the base
         if self._refuse_if_closed():
             return
         self._drain(force=False)

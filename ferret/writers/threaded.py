@@ -42,10 +42,10 @@ class ThreadedWriter(QueueWriter):
 
     # -- the caller's side -------------------------------------------------------------------------
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:  # noqa: D102 - as in the base
         # Each alarm goes off once: the worker sets the next. A record that comes between the two lines cannot be
         # missed, because the worker looks at the queue after it has set an alarm, and is woken after this has.
-        self.alarm = self._no_alarm if len(self._queue) >= self._batch_alarm else self._batch_alarm
+        self.alarm = self._no_alarm if len(self.queue) >= self._batch_alarm else self._batch_alarm
         if self._refuse_if_closed():
             return
         if self._worker is None:
@@ -109,12 +109,12 @@ class ThreadedWriter(QueueWriter):
         return False
 
     def _sleep(self) -> None:
-        self.alarm = self._batch_alarm if self._queue else 1
+        self.alarm = self._batch_alarm if self.queue else 1
         if self._state is not WriterState.OPEN:
             self.alarm = 0
             return
         patience = self._batcher.patience(time.monotonic())
-        if len(self._queue) >= self.alarm or (self._queue and patience is None):
+        if len(self.queue) >= self.alarm or (self.queue and patience is None):
             return  # spans came after the last look
         with suppress(Empty):
             self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
