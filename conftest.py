@@ -24,8 +24,8 @@ import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 
-import ferret.core
 import ferret.plugins
+import ferret.shared
 from ferret import lifecycle
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def scene() -> Iterator[Path]:
 def _forget(folder: Path) -> None:
     for name in _imported_from(folder):
         del sys.modules[name]
-    shared, ferret.core._shared = ferret.core._shared, None
+    shared, ferret.shared._shared = ferret.shared._shared, None
     if shared is not None:
         shared.close()
 

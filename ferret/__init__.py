@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ferret.config import Settings
-    from ferret.core import Profiler, configure, get_profiler, in_context, measure
+    from ferret.core import Profiler
     from ferret.errors import ConfigError, FerretError, LostSpansWarning, PluginError, StorageError
     from ferret.hookspecs import hookimpl
     from ferret.models import AggregatedStats, DeliveryReport, Ledger, RunInfo, SpanModel, TraceNode
     from ferret.report import Report
+    from ferret.shared import configure, get_profiler, in_context, measure
     from ferret.span import Span
 
 _HOMES = {
@@ -36,11 +37,11 @@ _HOMES = {
     "SpanModel": "models",
     "StorageError": "errors",
     "TraceNode": "models",
-    "configure": "core",
-    "get_profiler": "core",
+    "configure": "shared",
+    "get_profiler": "shared",
     "hookimpl": "hookspecs",
-    "in_context": "core",
-    "measure": "core",
+    "in_context": "shared",
+    "measure": "shared",
 }
 
 __all__ = [

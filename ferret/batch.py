@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ferret import span as spans
-from ferret.span import ThreadInfo, format_id
+from ferret import ambient
+from ferret.ambient import ThreadInfo, format_id
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Origin(msgspec.Struct, frozen=True):
     @classmethod
     def here(cls, run_id: str) -> Origin:
         """This process, now."""
-        return cls(run_id, secrets.token_hex(8), os.getpid(), spans.clock.anchor_ns)
+        return cls(run_id, secrets.token_hex(8), os.getpid(), ambient.clock.anchor_ns)
 
 
 class Batch:
@@ -86,7 +86,7 @@ class Batch:
         self.origin = origin
         self.sequence = sequence
         self.records = records
-        self.threads = spans.threads if threads is None else threads
+        self.threads = ambient.threads if threads is None else threads
         self.attempt = attempt
 
     @property

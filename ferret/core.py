@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ferret import lifecycle
+from ferret.ambient import format_id, is_delivering
 from ferret.config import Options, Settings, load_settings
+from ferret.decorate import Measure
 from ferret.errors import ConfigError
 from ferret.plugins import SinkSpec, plugins
 from ferret.sinks.base import Readable, Sink
-from ferret.span import Span, SpanName, format_id, is_delivering
+from ferret.span import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sized
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from beaver import BeaverDB
 
     from ferret.models import DeliveryReport, Ledger
-    from ferret.span import Gauge, Record
+    from ferret.span import Gauge, Record, SpanName
     from ferret.tags import Tags
     from ferret.writers.base import Writer
 
-__all__ = ["Profiler", "Span", "configure", "get_profiler", "in_context", "measure"]
+__all__ = ["Profiler", "Span"]
 
 
 class _Silent:
@@ -145,14 +146,14 @@ class Profiler:
 
     # -- recording ---------------------------------------------------------------------------------
 
-    def measure(self, name: SpanName, tags: Tags | None = None) -> Span:
+    def measure(self, name: SpanName, tags: Tags | None = None) -> Measure:
         """A span for a `with` or `async with` block, or for each call of what it decorates.
 
         Args:
             name: the span's name, or a function of a decorated call's `(args)` or `(args, kwargs)` that gives it.
             tags: facts to keep with it; JSON-like values are kept as they are, others as text.
         """
-        return Span(self, name, tags)
+        return Measure(self, name, tags)
 
     def start(self, name: SpanName, tags: Tags | None = None, *, parent: Span | str | None = None) -> Span:
         """A span that is ended by hand, with `end()`. It does not become the parent of other spans.
@@ -340,72 +341,3 @@ def _span_id(span: Span | str) -> int:
         return int(span, 16)
     except ValueError:
         raise ValueError(f"parent is {span!r}: a span id has 16 hex digits") from None
-
-
-_shared: Profiler | None = None
-_shared_lock = threading.Lock()
-
-
-def configure(
-    db_path: str | Path | BeaverDB | None = None,
-    *,
-    run_id: str | None = None,
-    namespace: str | None = None,
-    sink: Sink | str | None = None,
-    **options: Unpack[Options],
-) -> Profiler:
-    """Make the process's own profiler, in place of an earlier one, which is closed. Arguments as of `Profiler`."""
-    global _shared
-    profiler = Profiler(db_path, None, namespace, run_id, sink=sink, **options)
-    with _shared_lock:
-        before, _shared = _shared, profiler
-    if before is not None:
-        before.close()
-    return profiler
-
-
-def get_profiler() -> Profiler:
-    """The process's own profiler; made from the environment and the defaults, if `configure` was not called."""
-    global _shared  # noqa: PLW0603
-    if _shared is None:
-        with _shared_lock:
-            if _shared is None:
-                _shared = Profiler()
-    return _shared
-
-
-class _SharedSpan(Span):
-    """A span of whichever profiler is the process's own when it starts: `configure` may come after the import."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> Span:
-        self._recorder = get_profiler()
-        return super().__enter__()
-
-    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
-        from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
-
-        return measured(func, get_profiler, self.name, self._tags)
-
-
-class _NotYet:
-    """Holds the place of the profiler in a `_SharedSpan` that has not started."""
-
-    run_id = ""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(get_profiler(), name)
-
-
-def measure(name: SpanName, tags: Tags | None = None) -> Span:
-    """`Profiler.measure` of the process's own profiler: as a decorator, of whichever it is at each call."""
-    return _SharedSpan(_not_yet, name, tags)
-
-
-def in_context[**P, R](func: Callable[P, R]) -> Callable[P, R]:
-    """`Profiler.in_context` of the process's own profiler."""
-    return get_profiler().in_context(func)
-
-
-_not_yet = _NotYet()

@@ -7,14 +7,24 @@ import inspect
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
-from ferret import span as spans
-from ferret.span import UNNAMED, Recorder, Span, SpanName
+from ferret.ambient import ids, local, running_loop, task_name, thread_index
+from ferret.span import UNNAMED, Recorder, Span, SpanName, naming
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
     from ferret.tags import Tags
+
+
+class Measure(Span):
+    """What `measure` gives: a span for a block, or for each call of what it decorates."""
+
+    __slots__ = ()
+
+    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function, coroutine function, generator or async generator: a span for each call."""
+        return measured(func, self._recorder, self.name, self._tags)
 
 
 def measured[**P, R](
@@ -50,23 +60,6 @@ def measured[**P, R](
     return cast("Callable[P, R]", functools.wraps(inner)(wrapper))
 
 
-def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
-    """A naming function as one of `(args, kwargs)` that always gives a name: `UNNAMED` where it raises."""
-    try:
-        inspect.signature(name).bind((), {})
-        takes_kwargs = True
-    except (TypeError, ValueError):
-        takes_kwargs = False
-
-    def name_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        try:
-            return plain_text(name(args, kwargs) if takes_kwargs else name(args))
-        except Exception:  # noqa: BLE001 - the program must not fail because its name does
-            return UNNAMED
-
-    return name_of
-
-
 type _NewSpan = Callable[[tuple[Any, ...], dict[str, Any]], Span]
 
 
@@ -74,7 +67,6 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
     # The commonest decoration, unrolled: without a Span object and its three method calls a decorated call
     # records in about two thirds of the time of a `with` (benchmarks/span_cost.py).
     current = recorder.current
-    local, ids, running_loop = spans._local, spans.ids, spans._running_loop
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         parent_id = current.get()
@@ -91,12 +83,12 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
         try:
             thread = local.index
         except AttributeError:
-            index = spans._thread_index(recorder)
+            index = thread_index(recorder.suppressed)
             if index is None:
                 return result
             thread = index
         loop = running_loop()
-        task = None if loop is None else spans._task_name(loop)
+        task = None if loop is None else task_name(loop)
         recorder.put((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None))
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()

@@ -174,9 +174,9 @@ def _is_beaver(source: object) -> bool:
 def _open(source: Any, namespace: str) -> Readable:
     if not _is_beaver(source):
         return open_readable(source, namespace)
-    from ferret.sinks.beaver_reader import BeaverReader  # noqa: PLC0415 - only this kind of source needs it
+    from ferret.sinks.beaver import reader_of  # noqa: PLC0415 - it imports beaver, which this kind of source has done
 
-    return BeaverReader.of(source, namespace)
+    return reader_of(source, namespace)
 
 
 def _run_info(run_id: str, processes: list[ProcessInfo], segments: Iterable[SegmentSummary]) -> RunInfo:

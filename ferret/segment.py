@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from ferret.ambient import format_id, parse_ids
 from ferret.batch import SpanData
 from ferret.errors import FormatError
-from ferret.span import format_id, parse_ids
 from ferret.tags import encode_tags, plain_text
 
 if TYPE_CHECKING:

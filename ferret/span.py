@@ -9,86 +9,29 @@ This module knows nothing of writers: a span hands its record to whatever its `R
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import inspect
 import os
-import random
 import threading
-import time
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ferret.ambient import clock, format_id, ids, local, running_loop, task_name, thread_index
 from ferret.tags import Tags, encode_outcome, encode_tags, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sized
+    from collections.abc import Callable, Sized
     from contextvars import ContextVar
     from types import TracebackType
 
     from ferret.models import SpanModel
 
 type Record = tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None]
-"""span id, parent id (0: none), name, start ns, end ns, thread (an index into `threads`), asyncio task name,
+"""span id, parent id (0: none), name, start ns, end ns, thread (an index into `ferret.ambient.threads`), asyncio task name,
 tags as JSON (None: none), outcome as JSON (None: ended "ok"). Times are of `time.perf_counter_ns`."""
 
 type SpanName = str | Callable[..., str]
 
 UNNAMED = "unknown_dynamic_span"  # the name that ferret-io gave when a naming function failed
-
-_ID_BITS = 59
-"""Ids stay below 2**60, where a Python int is 32 bytes rather than 48; 16 hex digits hold them all the same.
-Two processes of ten million spans each meet with a probability of about 3e-11."""
-
-
-class ThreadInfo(NamedTuple):
-    """A thread that recorded, as it was named at its first span."""
-
-    thread_id: int
-    thread_name: str
-
-
-class Clock(NamedTuple):
-    """The wall time at which `time.perf_counter_ns` read zero, taken once: the wall clock may be stepped."""
-
-    anchor_ns: int
-
-    @classmethod
-    def now(cls) -> Clock:
-        """Take the anchor."""
-        return cls(time.time_ns() - perf_counter_ns())
-
-
-threads: dict[int, ThreadInfo] = {}
-"""Every thread that ever recorded in this process; a record names its thread by index. Only ever added to."""
-
-clock = Clock.now()
-
-_local = threading.local()
-_next_thread = itertools.count().__next__
-
-
-class _SpanIds:
-    """This process's span ids: a counter over a random base, so that no span pays for a UUID.
-
-    `next_id` is atomic under the GIL and may be called from a signal handler. A forked child takes a new base.
-    """
-
-    __slots__ = ("base", "next_id")
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Start again from a new random base."""
-        self.base = (1 << (_ID_BITS - 1)) | random.SystemRandom().getrandbits(_ID_BITS - 1)
-        self.next_id = itertools.count(self.base).__next__
-
-    def owns(self, span_id: int) -> bool:
-        """Whether this process gave the id (up to 2**40 ids after its base)."""
-        return self.base <= span_id < self.base + (1 << 40)
-
-
-ids = _SpanIds()
 
 
 class Gauge(Protocol):
@@ -125,75 +68,6 @@ class Recorder(Protocol):
         """Whether this thread is at the moment inside the profiler's own sink; counts the span if so."""
 
 
-def register_thread() -> int:
-    """Give the calling thread its index in `threads`; once per thread, and again after a fork.
-
-    Without a lock: a signal handler may record while the code that it interrupted is in here.
-    """
-    index = _next_thread()
-    threads[index] = ThreadInfo(threading.get_ident(), plain_text(threading.current_thread().name))
-    if getattr(_local, "owners", ()):
-        _local.own_index = index  # hidden, as long as the thread delivers
-    else:
-        _local.index = index
-    return index
-
-
-def _thread_index(recorder: Recorder) -> int | None:
-    """The slow path of looking up a thread: it is new, or it is delivering for a sink (then None)."""
-    if recorder.suppressed():
-        return None
-    index: int | None = getattr(_local, "own_index", None)
-    return register_thread() if index is None else index
-
-
-class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer):`
-    """Mark this thread as being inside a writer's sink, whose own spans must not feed back into its queue.
-
-    The mark costs a recording thread nothing: it hides the index that every span looks up, so that only a thread
-    that is delivering takes the slow path, where it is found out.
-    """
-
-    __slots__ = ("_index", "_outer", "_owner")
-
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
-
-    def __enter__(self) -> None:
-        self._outer: tuple[object, ...] = getattr(_local, "owners", ())
-        _local.owners = (*self._outer, self._owner)
-        self._index: int | None = _local.__dict__.pop("index", None)
-        if self._index is not None:
-            _local.own_index = self._index
-
-    def __exit__(self, *_: object) -> None:
-        _local.owners = self._outer
-        if not self._outer:
-            index = _local.__dict__.pop("own_index", None)
-            if index is not None:
-                _local.index = index
-
-
-def is_delivering(owner: object) -> bool:
-    """Whether the calling thread is inside `with delivering(owner)`."""
-    return any(one is owner for one in getattr(_local, "owners", ()))
-
-
-def _reset_after_fork() -> None:
-    ids.renew()
-    _local.__dict__.clear()
-
-
-os.register_at_fork(after_in_child=_reset_after_fork)
-
-_running_loop = asyncio._get_running_loop  # the documented get_running_loop() raises where there is none
-
-
-def _task_name(loop: asyncio.AbstractEventLoop) -> str | None:
-    task = asyncio.current_task(loop)
-    return None if task is None else task.get_name()
-
-
 class _Details:
     """What most spans never need: kept apart, so that making a span stays cheap."""
 
@@ -206,7 +80,7 @@ class _Details:
 
 
 class Span:
-    """One measured piece of work: a context manager, an async context manager, a decorator, or ended by hand.
+    """One measured piece of work: a context manager, an async context manager, or ended by hand.
 
     A span belongs to the code that entered it; `annotate` and `end` may be called from any thread, but not by two
     at once. Entering again after the end measures again, with a new id and the tags that `measure` was given.
@@ -270,16 +144,16 @@ class Span:
             outcome = self._settle(error)
         tags = self._tags
         try:
-            thread = _local.index
+            thread = local.index
         except AttributeError:
-            index = _thread_index(recorder)
+            index = thread_index(recorder.suppressed)
             if index is None:
                 return
             thread = index
-        loop = _running_loop()
+        loop = running_loop()
         recorder.put((
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
-            None if loop is None else _task_name(loop),
+            None if loop is None else task_name(loop),
             None if tags is None else encode_tags(tags),
             outcome,
         ))  # fmt: skip
@@ -293,12 +167,6 @@ class Span:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
-
-    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, coroutine function, generator or async generator: a span for each call."""
-        from ferret.decorate import measured  # noqa: PLC0415 - it is paid for when somebody decorates
-
-        return measured(func, self._recorder, self.name, self._tags)
 
     def begin(self, parent_id: int | None = None) -> Span:
         """Start without becoming the current span, as `Profiler.start` does.
@@ -332,15 +200,15 @@ class Span:
         self.end_ns = end_ns = perf_counter_ns()
         outcome = self._settle(error)
         recorder = self._recorder
-        thread: int | None = getattr(_local, "index", None)
+        thread: int | None = getattr(local, "index", None)
         if thread is None:
-            thread = _thread_index(recorder)
+            thread = thread_index(recorder.suppressed)
         if thread is None:
             return
-        loop = _running_loop()
+        loop = running_loop()
         recorder.put((
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
-            None if loop is None else _task_name(loop),
+            None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
             outcome,
         ))  # fmt: skip
@@ -400,7 +268,7 @@ class Span:
         status, error, error_type = outcome or ("ok", None, None)
         start_time = (clock.anchor_ns + self.start_ns) / 1e9
         duration = (self.end_ns - self.start_ns) / 1e9 if self.end_ns else None
-        loop = _running_loop()
+        loop = running_loop()
         return SpanModel(
             span_id=format_id(self.span_id),
             parent_id=format_id(self.parent_id) if self.parent_id else None,
@@ -416,7 +284,7 @@ class Span:
             process_id=os.getpid(),
             thread_id=threading.get_ident(),
             thread_name=threading.current_thread().name,
-            task_name=None if loop is None else _task_name(loop),
+            task_name=None if loop is None else task_name(loop),
         )
 
     def __repr__(self) -> str:
@@ -431,16 +299,21 @@ def resolve_name(name: SpanName, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return name
     if not callable(name):
         return plain_text(name)
-    from ferret.decorate import naming  # noqa: PLC0415 - only spans with computed names come here
-
     return naming(name)(args, kwargs)
 
 
-def format_id(span_id: int) -> str:
-    """The id as 16 hex digits, a legal W3C and OTLP span id."""
-    return f"{span_id:016x}"
+def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any]], str]:
+    """A naming function as one of `(args, kwargs)` that always gives a name: `UNNAMED` where it raises."""
+    try:
+        inspect.signature(name).bind((), {})
+        takes_kwargs = True
+    except (TypeError, ValueError):
+        takes_kwargs = False
 
+    def name_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        try:
+            return plain_text(name(args, kwargs) if takes_kwargs else name(args))
+        except Exception:  # noqa: BLE001 - the program must not fail because its name does
+            return UNNAMED
 
-def parse_ids(span_ids: Iterable[str]) -> list[int]:
-    """The ids behind 16 hex digits each."""
-    return [int(span_id, 16) for span_id in span_ids]
+    return name_of

@@ -13,8 +13,8 @@ import hypothesis
 import psutil
 import pytest
 
-import ferret.core
 import ferret.plugins
+import ferret.shared
 from ferret import lifecycle
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def clean_environment(nothing_left_running: None, monkeypatch: pytest.MonkeyPatc
         if variable.startswith("FERRET_"):
             monkeypatch.delenv(variable)
     yield
-    shared, ferret.core._shared = ferret.core._shared, None
+    shared, ferret.shared._shared = ferret.shared._shared, None
     if shared is not None:
         shared.close()
     ferret.plugins._shared = None

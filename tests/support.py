@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin, SpanData
-from ferret.span import Record, ThreadInfo
+from ferret.span import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,8 +17,6 @@ from ferret.sinks.summary import SegmentSummary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from beaver import BeaverDB
-
     type Query = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 
 PAGE = 16
@@ -88,13 +86,6 @@ class BeaverReader:
         self._query = self._query_file if query is None else query
         if query is None:
             self._check()
-
-    @classmethod
-    def of(cls, db: BeaverDB, namespace: str = "_ferret_trace") -> BeaverReader:
-        """A reader of an open BeaverDB."""
-        from ferret.sinks.beaver import reader_of  # noqa: PLC0415 - only here is beaver needed
-
-        return reader_of(db, namespace)
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches.

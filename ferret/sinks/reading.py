@@ -32,7 +32,7 @@ def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
         return BeaverReader(os.fspath(path), namespace)
     start = _first_bytes(Path(path))
     if start.startswith((b"{", _GZIP)):
-        from ferret.sinks.jsonl import JsonlReader  # noqa: PLC0415
+        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415
 
         return JsonlReader(path)
     raise StorageError(

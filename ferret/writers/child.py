@@ -96,8 +96,8 @@ class _Server:
         return False
 
     def _store(self, payload: bytes) -> None:
+        from ferret.ambient import ThreadInfo  # noqa: PLC0415
         from ferret.batch import Batch  # noqa: PLC0415 - see above
-        from ferret.span import ThreadInfo  # noqa: PLC0415
 
         frame = frames.decode_batch(payload)
         threads = {index: ThreadInfo(*info) for index, info in frame.threads.items()}

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
+from ferret.ambient import delivering
 from ferret.forkgate import ForkGate
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens
-from ferret.span import delivering
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:

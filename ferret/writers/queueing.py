@@ -10,8 +10,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ferret import lifecycle
-from ferret import span as spans
+from ferret import ambient, lifecycle
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
 from ferret.writers.batching import Batcher
@@ -142,7 +141,7 @@ class QueueWriter:
 
     @staticmethod
     def _is_ours(record: Record) -> bool:
-        return spans.ids.owns(record[0])
+        return ambient.ids.owns(record[0])
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -152,7 +151,7 @@ class QueueWriter:
 
     def close(self, timeout: float | None = None) -> DeliveryReport:
         """Store everything queued, within the time, and say what became of it."""
-        if spans.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
+        if ambient.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
             self._begin_to_close()  # thread cannot wait for itself, and closes when it comes to it
             return self._books.report(timed_out=False)
         with self._closing:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from ferret import span as spans
+from ferret import ambient
 from ferret.writers.queueing import QueueWriter, WriterState
 
 IDLE_WAIT_S = 1.0
@@ -135,7 +135,7 @@ class ThreadedWriter(QueueWriter):
         """Have the worker deliver what is queued, and wait for it. False at once in the sink's own code."""
         books = self._books
         ticket = books.ticket()
-        if spans.is_delivering(self):
+        if ambient.is_delivering(self):
             return False
         if self._state is WriterState.OPEN and ticket > self._flushed:
             with books.settled:

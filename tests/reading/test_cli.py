@@ -22,14 +22,14 @@ from typer.testing import CliRunner
 from ferret import __version__, terminal
 from ferret.batch import Batch, Origin
 from ferret.cli import app
+from ferret.cli.tables import clash, ledger_line
+from ferret.cli.terminal import Watched, bar, duration, local_time, printable, share
 from ferret.models import Ledger, ProcessInfo, RunInfo
 from ferret.plugins import Provided
 from ferret.report import Report
 from ferret.sinks.beaver import BeaverSink
 from ferret.sinks.jsonl import JsonlSink
 from ferret.sinks.memory import MemorySink
-from ferret.tables import clash, ledger_line
-from ferret.terminal import Watched, bar, duration, local_time, printable, share
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin
 from ferret.errors import StorageError
 from ferret.models import Ledger, ProcessInfo, SpanModel
 from ferret.plugins import SinkSpec
-from ferret.sinks import jsonl
+from ferret.sinks import jsonl, jsonl_reader
 from ferret.sinks.base import KeepsRuns, Readable, Reopens, Sink
 from ferret.sinks.jsonl import MAX_LINE_BYTES, JsonlReader, JsonlSink
-from ferret.span import ThreadInfo
 from ferret.tags import encode_outcome, encode_tags
 
 if TYPE_CHECKING:
@@ -418,12 +418,12 @@ def test_a_gzip_member_counts_only_if_its_checksum_is_right_however_its_text_com
     content[-5] ^= 1
     path.write_bytes(content)
     for block in (length, length - 1, length - 2, length // 2):
-        monkeypatch.setattr(jsonl, "_BLOCK", block)
+        monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
         assert stored(path) == []
     for cut in range(len(content) - 10, len(content)):  # from about the end of the text on
         path.write_bytes(content[:cut])
         for block in range(len(content) - 16, len(content)):
-            monkeypatch.setattr(jsonl, "_BLOCK", block)
+            monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
             assert stored(path) == []
 
 
@@ -488,7 +488,7 @@ def test_cutting_the_file_anywhere_costs_no_batch_that_was_whole(form: str, size
 def test_cutting_a_small_file_at_each_of_its_bytes_costs_no_batch_that_was_whole(
     tmp_path: Path, form: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonl, "_BLOCK", block)
+    monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
     path = tmp_path / form
     ends = _written(path, [1, 1])
     content = path.read_bytes()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin
 from ferret.errors import PluginError, StorageError
 from ferret.models import ProcessInfo
@@ -20,7 +21,6 @@ from ferret.sinks.jsonl import JsonlSink
 from ferret.sinks.memory import MemorySink
 from ferret.sinks.null import NullSink
 from ferret.sinks.tee import TeeSink
-from ferret.span import ThreadInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ferret.terminal import MAX_NAME, bar, duration, local_time, printable, share
+from ferret.cli.terminal import MAX_NAME, bar, duration, local_time, printable, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from ferret.cli.terminal import printable
 from ferret.errors import FerretError
-from ferret.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ferret.cli.terminal import Watched
     from ferret.models import AggregatedStats, RunInfo
     from ferret.plugins import Provided
     from ferret.report import Report
-    from ferret.terminal import Watched
     from ferret.tree import PathNode
 
 _LINES = 20
@@ -179,8 +179,8 @@ def plugins(as_json: Json = False) -> None:
 
     A plugin is an installed package with an entry point in group [bold]ferret[/bold].
     """
+    from ferret.cli.tables import clash  # noqa: PLC0415
     from ferret.plugins import plugins as installed  # noqa: PLC0415
-    from ferret.tables import clash  # noqa: PLC0415
 
     with _plain_errors():
         provided = installed().provided()
@@ -207,9 +207,9 @@ def _plain_errors() -> Iterator[None]:
 
 @contextmanager
 def _reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
+    from ferret.cli.terminal import Watched  # noqa: PLC0415
     from ferret.report import Report, RunNotFoundError  # noqa: PLC0415
     from ferret.sinks.reading import open_readable  # noqa: PLC0415
-    from ferret.terminal import Watched  # noqa: PLC0415
 
     with _plain_errors():
         watched = Watched(open_readable(file, namespace))

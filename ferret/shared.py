@@ -1,0 +1,87 @@
+"""The process's own profiler: `ferret.configure(...)`, `ferret.get_profiler()`, `@ferret.measure("x")`."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ferret.core import Profiler
+from ferret.decorate import Measure, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from beaver import BeaverDB
+
+    from ferret.config import Options
+    from ferret.sinks.base import Sink
+    from ferret.span import Span, SpanName
+    from ferret.tags import Tags
+
+_shared: Profiler | None = None
+_shared_lock = threading.Lock()
+
+
+def configure(
+    db_path: str | Path | BeaverDB | None = None,
+    *,
+    run_id: str | None = None,
+    namespace: str | None = None,
+    sink: Sink | str | None = None,
+    **options: Unpack[Options],
+) -> Profiler:
+    """Make the process's own profiler, in place of an earlier one, which is closed. Arguments as of `Profiler`."""
+    global _shared
+    profiler = Profiler(db_path, None, namespace, run_id, sink=sink, **options)
+    with _shared_lock:
+        before, _shared = _shared, profiler
+    if before is not None:
+        before.close()
+    return profiler
+
+
+def get_profiler() -> Profiler:
+    """The process's own profiler; made from the environment and the defaults, if `configure` was not called."""
+    global _shared  # noqa: PLW0603
+    if _shared is None:
+        with _shared_lock:
+            if _shared is None:
+                _shared = Profiler()
+    return _shared
+
+
+class _SharedMeasure(Measure):
+    """A span of whichever profiler is the process's own when it starts: `configure` may come after the import."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Span:
+        self._recorder = get_profiler()
+        return super().__enter__()
+
+    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+        """Decorate what may be imported before there is a profiler."""
+        return measured(func, get_profiler, self.name, self._tags)
+
+
+class _NotYet:
+    """Holds the place of the profiler in a `_SharedMeasure` that has not started."""
+
+    run_id = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_profiler(), name)
+
+
+def measure(name: SpanName, tags: Tags | None = None) -> Measure:
+    """`Profiler.measure` of the process's own profiler: as a decorator, of whichever it is at each call."""
+    return _SharedMeasure(_not_yet, name, tags)
+
+
+def in_context[**P, R](func: Callable[P, R]) -> Callable[P, R]:
+    """`Profiler.in_context` of the process's own profiler."""
+    return get_profiler().in_context(func)
+
+
+_not_yet = _NotYet()
