@@ -68,13 +68,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ferret' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"ferret.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker is to tell what is not there
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'ferret' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"ferret.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -222,14 +222,14 @@ def _reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
 
 
 def _show_runs(found: Sequence[RunInfo]) -> None:
-    from ferret import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
     terminal.show(console, tables.runs_table(found, short=terminal.has_width(console)))
 
 
 def _show_names(info: RunInfo, stats: Sequence[AggregatedStats], limit: int | None) -> None:
-    from ferret import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
     console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
@@ -244,7 +244,7 @@ def _show_names(info: RunInfo, stats: Sequence[AggregatedStats], limit: int | No
 
 
 def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int | None) -> None:
-    from ferret import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
     console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
@@ -256,7 +256,7 @@ def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int 
 
 
 def _show_plugins(provided: Sequence[Provided]) -> None:
-    from ferret import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
     terminal.show(console, tables.plugins_table(provided))

@@ -1,8 +1,21 @@
 """`jsonl`: one JSON object per line, for anything that reads text; gzipped if the file's name ends in `.gz`.
 
-What the lines say is told in `ferret.sinks.jsonl_reader`. Each write is appended under a lock; what a killed
-process left of its last write, the next write cuts off, which keeps the file fit for programs that look at
-nothing but spans.
+A batch is a line that announces it, and its spans:
+
+    {"type":"batch","run_id":"…","token":"…","sequence":0,"spans":2}
+    {"type":"span","span_id":"…","parent_id":null,"run_id":"…","name":"checkout", …}
+    {"type":"span", …}
+
+It counts once all the spans that were announced follow; so a write that was cut short, wherever that was,
+leaves nothing that a reader would take for a batch. The next write cuts such a rest off, which keeps the file
+fit for programs that look at nothing but spans. The facts of a run are a line
+`{"type":"run","run_id":"…","token":"…", …}`, of which the last one counts.
+
+In a `.gz` file each write is a gzip member, which `zcat` and Python's `gzip` read one after the other. Its
+header says how long the member is, in an extra field (`Ft`, 4 bytes, little-endian): one that was cut short is
+found without unpacking the file.
+
+Reading is in `ferret.sinks.jsonl_reader`.
 """
 
 from __future__ import annotations
@@ -20,6 +33,7 @@ import msgspec
 from ferret.errors import StorageError
 from ferret.sinks.jsonl_reader import (
     BATCH,
+    BLOCK,
     MAX_BATCH_BYTES,
     MAX_LINE_BYTES,
     MEMBER,
@@ -31,7 +45,6 @@ from ferret.sinks.jsonl_reader import (
     SpanLine,
     begins,
     decode,
-    find_last,
     lines_of,
     open_file,
     read_at,
@@ -202,7 +215,7 @@ def _as_member(lines: bytes) -> bytes:
 
 def _sound_members(file: io.FileIO, size: int) -> int:
     """Where the last whole member ends; whatever is not ours counts as whole."""
-    start = find_last(file, MEMBER, size)
+    start = _find_last(file, MEMBER, size)
     end = 0
     if start >= 0:
         head = read_at(file, start, MEMBER_HEAD)
@@ -215,7 +228,7 @@ def _sound_members(file: io.FileIO, size: int) -> int:
 
 def _sound_lines(file: io.FileIO, size: int) -> int:
     """Where the last batch begins if some of its spans are missing, or the last line if it is cut short."""
-    start = find_last(file, b"\n" + BATCH, size) + 1
+    start = _find_last(file, b"\n" + BATCH, size) + 1
     missing, line, item = 0, b"", None
     for line in lines_of(file, packed=False, start=start):
         item = decode(line)
@@ -228,4 +241,14 @@ def _sound_lines(file: io.FileIO, size: int) -> int:
     if missing > 0:
         return start
     torn = item is None and begins(line) and read_at(file, size - 1, 1) != b"\n"
-    return find_last(file, b"\n", size) + 1 if torn else size
+    return _find_last(file, b"\n", size) + 1 if torn else size
+
+
+def _find_last(file: io.FileIO, what: bytes, end: int) -> int:
+    """Where `what` is last found, or -1. Read from the end: in a long file that is where it will be."""
+    while end > 0:
+        start = max(0, end - BLOCK)
+        if (found := read_at(file, start, end - start + len(what) - 1).rfind(what)) >= 0:
+            return start + found
+        end = start
+    return -1

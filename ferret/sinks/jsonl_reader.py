@@ -1,18 +1,6 @@
-"""Reading JSON lines of spans, gzipped or not; what is in such a file is told here.
+"""Reading what the `jsonl` sink wrote: lines, the members of a `.gz` file, and which batches are whole.
 
-A batch is a line that announces it, and its spans:
-
-    {"type":"batch","run_id":"…","token":"…","sequence":0,"spans":2}
-    {"type":"span","span_id":"…","parent_id":null,"run_id":"…","name":"checkout", …}
-    {"type":"span", …}
-
-It counts once all the spans that were announced follow; so a write that was cut short, wherever that was,
-leaves nothing that a reader would take for a batch. The facts of a run are a line
-`{"type":"run","run_id":"…","token":"…", …}`, of which the last one counts.
-
-In a `.gz` file each write is a gzip member, which `zcat` and Python's `gzip` read one after the other. Its
-header says how long the member is, in an extra field (`Ft`, 4 bytes, little-endian): one that was cut short is
-found without unpacking the file.
+Nothing here writes. `ferret.sinks.jsonl` tells what is in such a file.
 """
 
 from __future__ import annotations
@@ -28,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from ferret.ambient import parse_ids
 from ferret.batch import SpanData
 from ferret.errors import StorageError
 from ferret.segment import Segment
 from ferret.sinks.summary import SegmentSummary
-from ferret.span import parse_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -46,7 +34,8 @@ MAX_LINE_BYTES: Final = 4 << 20
 MAX_BATCH_BYTES: Final = 1 << 30
 """A longer batch is neither written nor read: a hostile file must not fill the memory."""
 
-_BLOCK = 1 << 18
+BLOCK: Final = 1 << 18
+"""Bytes read at a time."""
 
 BATCH, _RUN, _SPAN = (b'{"type":"%s",' % kind for kind in (b"batch", b"run", b"span"))
 
@@ -106,21 +95,11 @@ class JsonlReader:
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The batches of one run, or of all, as they were written; one is held at a time."""
-        for batch, spans in stored(self._lines(), lambda batch: run_id in (None, batch.run_id)):
-            try:
-                segment = Segment.from_spans(spans, batch.token, batch.sequence)
-            except (ValueError, OverflowError):  # an id that is no number, a time beyond all calendars
-                continue
-            yield segment
+        return self._batches(run_id, lambda batch, spans: Segment.from_spans(spans, batch.token, batch.sequence))
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
-        """What each of `segments` holds, without building it; in less than half the time."""
-        for batch, spans in stored(self._lines(), lambda batch: run_id in (None, batch.run_id)):
-            try:
-                summary = _in_brief(batch, spans)
-            except (ValueError, OverflowError):  # as for segments
-                continue
-            yield summary
+        """The same batches in brief, in less than half the time."""
+        return self._batches(run_id, _in_brief)
 
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The last facts of each process, of one run or of all."""
@@ -133,6 +112,14 @@ class JsonlReader:
                 with suppress(ValueError):
                     found[item.run_id, item.token] = ProcessInfo.model_validate_json(line)
         yield from found.values()
+
+    def _batches[T](self, run_id: str | None, made: Callable[[BatchLine, Sequence[SpanData]], T]) -> Iterator[T]:
+        for batch, spans in stored(self._lines(), lambda batch: run_id in (None, batch.run_id)):
+            try:
+                one = made(batch, spans)
+            except (ValueError, OverflowError):  # an id that is no number, a time beyond all calendars
+                continue
+            yield one
 
     def _lines(self) -> Iterator[bytes]:
         with open_file(self.path, "r") as file:
@@ -258,7 +245,7 @@ def lines_of(file: io.FileIO, packed: bool, start: int = 0) -> Iterator[bytes]:
 
 def _blocks(file: io.FileIO, start: int) -> Iterator[bytes]:
     file.seek(start)
-    while block := file.read(_BLOCK):
+    while block := file.read(BLOCK):
         yield block
 
 
@@ -281,8 +268,8 @@ def _member(file: io.FileIO, start: int) -> Generator[bytes, None, int]:
     file.seek(start)
     held = b""
     while not unpacker.eof:
-        packed = unpacker.unconsumed_tail or file.read(_BLOCK)
-        piece = unpacker.decompress(packed, _BLOCK)
+        packed = unpacker.unconsumed_tail or file.read(BLOCK)
+        piece = unpacker.decompress(packed, BLOCK)
         if not packed and not piece:
             raise zlib.error("the file ends within a member")
         if piece:
@@ -300,18 +287,8 @@ def read_at(file: io.FileIO, offset: int, count: int) -> bytes:
 
 def _find_next(file: io.FileIO, what: bytes, start: int) -> int:
     """Where `what` is next found from `start` on, or where the file ends."""
-    while len(block := read_at(file, start, _BLOCK)) >= len(what):
+    while len(block := read_at(file, start, BLOCK)) >= len(what):
         if (found := block.find(what)) >= 0:
             return start + found
         start += len(block) - len(what) + 1
     return start + len(block)
-
-
-def find_last(file: io.FileIO, what: bytes, end: int) -> int:
-    """Where `what` is last found, or -1. Read from the end: in a long file that is where it will be."""
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        if (found := read_at(file, start, end - start + len(what) - 1).rfind(what)) >= 0:
-            return start + found
-        end = start
-    return -1

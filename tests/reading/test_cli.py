@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from support import THREADS, record
 from typer.testing import CliRunner
 
-from ferret import __version__, terminal
+from ferret import __version__
 from ferret.batch import Batch, Origin
-from ferret.cli import app
+from ferret.cli import app, terminal
 from ferret.cli.tables import clash, ledger_line
 from ferret.cli.terminal import Watched, bar, duration, local_time, printable, share
 from ferret.models import Ledger, ProcessInfo, RunInfo

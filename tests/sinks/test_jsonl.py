@@ -418,12 +418,12 @@ def test_a_gzip_member_counts_only_if_its_checksum_is_right_however_its_text_com
     content[-5] ^= 1
     path.write_bytes(content)
     for block in (length, length - 1, length - 2, length // 2):
-        monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
+        monkeypatch.setattr(jsonl_reader, "BLOCK", block)
         assert stored(path) == []
     for cut in range(len(content) - 10, len(content)):  # from about the end of the text on
         path.write_bytes(content[:cut])
         for block in range(len(content) - 16, len(content)):
-            monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
+            monkeypatch.setattr(jsonl_reader, "BLOCK", block)
             assert stored(path) == []
 
 
@@ -488,7 +488,8 @@ def test_cutting_the_file_anywhere_costs_no_batch_that_was_whole(form: str, size
 def test_cutting_a_small_file_at_each_of_its_bytes_costs_no_batch_that_was_whole(
     tmp_path: Path, form: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonl_reader, "_BLOCK", block)
+    for module in (jsonl, jsonl_reader):
+        monkeypatch.setattr(module, "BLOCK", block)
     path = tmp_path / form
     ends = _written(path, [1, 1])
     content = path.read_bytes()
