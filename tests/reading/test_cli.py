@@ -461,7 +461,7 @@ class TestNumbers:
 class TestProgress:
     SCRIPT = """
 import time
-from ferret import terminal
+from ferret.cli import terminal
 from ferret.sinks.memory import MemorySink
 class Slow(MemorySink):
     def segments(self, run_id=None):
