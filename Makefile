@@ -11,7 +11,7 @@ TRACE := demo/trace.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup demo test lint format types docs pytest clean
+.PHONY: help setup demo test lint format types docs pytest bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 
 pytest: setup ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
+
+bench: setup ## Measure what recording costs, beside a floor in the same run (takes some minutes)
+	$(BIN)/python benchmarks/run.py
 
 clean: ## Remove what all this left behind, except the virtual environments
 	rm -rf demo docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

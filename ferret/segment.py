@@ -6,9 +6,9 @@ the GIL: 4,096 spans take about 2 ms, in slices of less than half a millisecond.
 
 from __future__ import annotations
 
+import time
 import zlib
 from array import array
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -127,15 +127,19 @@ class Segment:
         segment.parent_id = _int64(parent_id)
         segment.start_ns = _int64(start_ns) + origin.anchor_ns
         segment.duration_ns = np.maximum(_int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
+        _let_others_run()
         names, segment.name = _table(name)
         segment.names = [plain_text(one) for one in names]
+        _let_others_run()
         indices, segment.thread = _table(thread)
         segment.threads = [tuple(batch.threads[index]) for index in indices]
+        _let_others_run()
         tasks, segment.task = _table(task, first=None)
         segment.tasks = ["" if one is None else plain_text(one) for one in tasks]
         outcomes, segment.outcome = _table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
         segment.tags = [one or b"" for one in tags]
+        _let_others_run()
         return segment
 
     @classmethod
@@ -281,6 +285,14 @@ def _int64(values: Iterable[int]) -> Int64:
     return np.frombuffer(array("q", values), dtype=np.int64)
 
 
+def _let_others_run() -> None:
+    """Give up the GIL for a moment, between two steps of encoding in a background thread.
+
+    A thread that wants the GIL would otherwise wait until the whole batch is encoded, or for the switch interval of 5 ms.
+    """
+    time.sleep(0)
+
+
 def _nanoseconds(seconds: float) -> int:
     """The nearest nanosecond, such that dividing by 1e9 gives `seconds` back: times since the epoch need the split."""
     whole = int(seconds)
@@ -304,9 +316,10 @@ def _parents(span_id: Int64, distance: Int64) -> Int64:
 
 def _table[T: Hashable](values: Sequence[T], **first: T) -> tuple[list[T], Int64]:
     """The distinct values (`first`, if given, before all) and each value's index among them."""
-    table: dict[T, int] = dict.fromkeys(first.values(), 0)
-    for value in Counter(values):
-        table.setdefault(value, len(table))
+    distinct = dict.fromkeys([*first.values(), *values])
+    if len(distinct) == 1:
+        return list(distinct), np.zeros(len(values), dtype=np.int64)
+    table = dict(zip(distinct, range(len(distinct)), strict=True))
     return list(table), _int64(map(table.__getitem__, values))
 
 
