@@ -44,6 +44,9 @@ SHOWN_ONLY = ("make", "pip", ".venv/bin/pip", ".venv/bin/python", "git", "cd")
 FILE_NAME = re.compile(r"# (\w+\.py)\n")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
+NOT_PASSED = re.compile(r"FERRET_|COLUMNS$|LINES$|FORCE_COLOR$|TTY_")
+"""Variables that would change what a page does, or how its output looks."""
+
 VARYING = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "<run>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<id>"),
@@ -92,8 +95,11 @@ class Page(pytest.Item):
             assert not list(lifecycle._open), f"left open: {list(lifecycle._open)}"
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-        """What was shown otherwise than it is needs no traceback."""
-        return str(excinfo.value) if isinstance(excinfo.value, ShownOtherwiseError) else super().repr_failure(excinfo)
+        """From the page's own line on; what was shown otherwise than it is needs no traceback."""
+        if isinstance(excinfo.value, ShownOtherwiseError):
+            return str(excinfo.value)
+        excinfo.traceback = excinfo.traceback.cut(path=self.path)
+        return super().repr_failure(excinfo, style="short")
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Where it is."""
@@ -106,7 +112,7 @@ def scene() -> Iterator[Path]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ferret-docs-")))
         stack.enter_context(chdir(folder))
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("FERRET_")}
+        outside = {name: value for name, value in os.environ.items() if not NOT_PASSED.match(name)}
         stack.enter_context(mock.patch.dict(os.environ, outside, clear=True))
         stack.enter_context(mock.patch.object(sys, "argv", ["demo.py"]))  # the program, as runs show it
         stack.enter_context(mock.patch.object(sys, "path", [str(folder), *sys.path]))

@@ -13,6 +13,7 @@ version = release = ferret.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "ferret_docs"]
 exclude_patterns = ["_build"]
+suppress_warnings = ["ref.python"]  # an attribute's name in a docstring, such as run_id, may be that of several classes
 default_role = "code"  # single backticks in docstrings, as in Markdown
 
 myst_heading_anchors = 3
@@ -34,3 +35,4 @@ html_static_path = ["_static"]
 html_css_files = ["ferret.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False

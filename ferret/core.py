@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import string
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +17,7 @@ from ferret.ambient import format_id, is_delivering
 from ferret.config import Options, Settings, load_settings
 from ferret.decorate import Measure
 from ferret.errors import ConfigError
+from ferret.forkgate import ForkGate
 from ferret.plugins import SinkSpec, plugins
 from ferret.sinks.base import Readable, Sink
 from ferret.span import Span
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from ferret.writers.base import Writer
 
 __all__ = ["Profiler", "Span"]
+
+
+_making = ForkGate()  # making one imports modules; a child that is born meanwhile would find them locked
 
 
 class _Silent:
@@ -85,9 +91,10 @@ class Profiler:
         self.settings: Settings = load_settings(given)
         self.run_id: str = self.settings.run_id
         self.current: ContextVar[int] = ContextVar("ferret_current_span", default=0)
-        self._sink: Sink | SinkSpec = self._choose_sink(db_path, sink)
         self._shown_db: BeaverDB | None = None
-        self.writer: Writer = self._make_writer()
+        with _making:
+            self._sink: Sink | SinkSpec = self._choose_sink(db_path, sink)
+            self.writer: Writer = self._make_writer()
         self._wire()
         if self.settings.handle_sigterm:
             self._handle_sigterm()
@@ -107,12 +114,20 @@ class Profiler:
 
             return BeaverSink.of(db_path, namespace=settings.namespace)
         if settings.sink is None or isinstance(db_path, str | Path):
-            options = {"namespace": settings.namespace, **settings.sink_options}
-            return SinkSpec("beaver", settings.db_path, options)
-        return SinkSpec.parse(settings.sink, settings.sink_options)
+            spec = SinkSpec("beaver", settings.db_path, settings.sink_options)
+        else:
+            spec = SinkSpec.parse(settings.sink, settings.sink_options)
+        if spec.name != "beaver":
+            return spec
+        path = spec.target if spec.target in {None, "", ":memory:"} else os.path.abspath(str(spec.target))
+        return SinkSpec("beaver", path, {"namespace": settings.namespace, **spec.options})
 
     def _make_writer(self) -> Writer:
         factory = plugins().find("writer", self.settings.writer)
+        if (
+            self.settings.fallback_sink is not None
+        ):  # it is opened when it is needed: too late to learn of a misspelt name
+            plugins().find("sink", SinkSpec.parse(self.settings.fallback_sink).name)
         opened = None
         if isinstance(self._sink, SinkSpec) and not getattr(factory, "opens_sink", False):
             self._sink = opened = self._sink.open()
@@ -273,8 +288,9 @@ class Profiler:
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # at the end of the process `lifecycle` has closed it, and the modules that closing needs are gone
-        if not _is_finalizing() and getattr(self, "writer", None) is not None:
-            self.close()
+        writer = getattr(self, "writer", None)
+        if writer is not None and not _is_finalizing():
+            getattr(writer, "abandon", writer.close)()
 
     def _after_fork(self) -> None:
         self._shown_db = None
@@ -285,7 +301,11 @@ class Profiler:
     @property
     def sink(self) -> Sink | None:
         """The open sink; None where another process holds it."""
-        return None if isinstance(self._sink, SinkSpec) else self._sink
+        if isinstance(self._sink, SinkSpec):
+            return None
+        # in a forked child the writer has opened another
+        sink: Sink = getattr(self.writer, "sink", self._sink)
+        return sink
 
     @property
     def db(self) -> BeaverDB:
@@ -296,8 +316,9 @@ class Profiler:
         """
         from ferret.sinks.beaver import BeaverSink, open_db  # noqa: PLC0415 - it imports beaver
 
-        if isinstance(self._sink, BeaverSink):
-            return self._sink.db
+        sink = self.sink
+        if isinstance(sink, BeaverSink):
+            return sink.db
         if isinstance(self._sink, SinkSpec) and self._sink.name == "beaver":
             if self._shown_db is None:
                 self._shown_db = open_db(str(self._sink.target))
@@ -312,8 +333,9 @@ class Profiler:
         """
         if isinstance(self._sink, SinkSpec):
             return _open_stored(self._sink, self.settings.namespace)
-        if isinstance(self._sink, Readable):
-            return self._sink
+        sink = self.sink
+        if isinstance(sink, Readable):
+            return sink
         raise ConfigError(f"the sink {self._sink!r} cannot be read back: it has no segments() and processes()")
 
     def __repr__(self) -> str:
@@ -335,9 +357,6 @@ def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
 def _span_id(span: Span | str) -> int:
     if isinstance(span, Span):
         return span.span_id
-    try:
-        if len(span) != 16:
-            raise ValueError
-        return int(span, 16)
-    except ValueError:
-        raise ValueError(f"parent is {span!r}: a span id has 16 hex digits") from None
+    if len(span) != 16 or not set(span) <= set(string.hexdigits):
+        raise ValueError(f"parent is {span!r}: a span id has 16 hex digits")
+    return int(span, 16)

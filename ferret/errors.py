@@ -21,6 +21,10 @@ class FormatError(StorageError):
     """Stored bytes are not a segment that this version can read."""
 
 
+class RunNotFoundError(FerretError, LookupError):
+    """There is no run of this id, or more than one that begins like it; the message names those there are."""
+
+
 class WriterProcessError(FerretError):
     """The process writer's child ended, again and again, before it had stored what it was given."""
 

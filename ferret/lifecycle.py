@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from ferret.models import DeliveryReport
@@ -25,18 +26,37 @@ class Closes(Protocol):
     def close(self) -> DeliveryReport:
         """Store everything."""
 
+
+class Restarts(Closes, Protocol):
+    """What it needs of an open one."""
+
     def _after_fork(self) -> None: ...
 
 
-_open: weakref.WeakSet[Closes] = weakref.WeakSet()
+_open: weakref.WeakSet[Restarts] = weakref.WeakSet()
 
 
-def watch(profiler: Closes) -> None:
+_abandoned: list[Closes] = []
+"""Writers whose profilers were collected before they were closed."""
+
+
+def watch(profiler: Restarts) -> None:
     """Close the profiler at the end of the process, and restart it in forked children."""
     _open.add(profiler)
+    _close_abandoned()
 
 
-def forget(profiler: Closes) -> None:
+def close_later(writer: Closes) -> None:
+    """Close the writer of a profiler that is gone, at the next good moment. Never waits."""
+    _abandoned.append(writer)
+
+
+def _close_abandoned() -> None:
+    while _abandoned:
+        _abandoned.pop().close()
+
+
+def forget(profiler: Restarts) -> None:
     """Stop watching."""
     _open.discard(profiler)
 
@@ -45,9 +65,14 @@ def close_all() -> None:
     """Close every open profiler, as happens at the end of the process."""
     for profiler in list(_open):
         profiler.close()
+    _close_abandoned()
 
 
 def _after_fork_in_child() -> None:
+    global _main_thread  # noqa: PLW0603 - whoever forks becomes the child's main thread
+    _main_thread = threading.get_ident()
+    uninterrupted.__init__()  # type: ignore[misc]
+    _abandoned.clear()  # they are the parent's
     for profiler in list(_open):
         profiler._after_fork()
 
@@ -70,6 +95,54 @@ atexit.register(close_all)
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class _Uninterrupted:
+    """Marks code of the main thread that a SIGTERM must not interrupt, because closing would wait for its locks.
+
+    A signal that comes meanwhile is answered when the main thread leaves, or, if it does not, by a timer.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._answer: Callable[[], None] | None = None
+
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether a signal waits for its answer: nothing that can take long should begin, or go on."""
+        return self._answer is not None
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == _main_thread:
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        if threading.get_ident() == _main_thread:
+            self._depth -= 1
+            if not self._depth and self._answer is not None:
+                answer, self._answer = self._answer, None
+                answer()
+
+    def then(self, answer: Callable[[], None]) -> None:
+        """Give the answer now, or when the main thread comes out. Called by a signal handler, in the main thread."""
+        if not self._depth:
+            answer()
+            return
+        self._answer = answer
+        timer = threading.Timer(LAST_WORD_S, self._last_word)
+        timer.daemon = True
+        timer.start()
+
+    def _last_word(self) -> None:
+        if self._answer is not None:  # a sink hangs in the main thread; nothing but the end can be had
+            signal.pthread_kill(_main_thread, signal.SIGKILL)
+
+
+LAST_WORD_S = 30.0
+"""How long a SIGTERM waits for a sink that hangs in the main thread, before it becomes a SIGKILL."""
+
+_main_thread = threading.main_thread().ident or 0
+uninterrupted = _Uninterrupted()
+
+
 def handle_sigterm() -> None:
     """Close every profiler at SIGTERM, and then do what would have been done.
 
@@ -80,21 +153,24 @@ def handle_sigterm() -> None:
     if getattr(before, "closes_ferret", False):
         return
 
-    def close_then(signum: int, frame: FrameType | None) -> Any:
-        _close_elsewhere()
-        if callable(before):
-            return before(signum, frame)
-        if before == signal.SIG_DFL:
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-        return None
+    def close_then(signum: int, frame: FrameType | None) -> None:
+        uninterrupted.then(lambda: _close_and_go_on(before, signum, frame))
 
     close_then.closes_ferret = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGTERM, close_then)
 
 
+def _close_and_go_on(before: Any, signum: int, frame: FrameType | None) -> None:
+    _close_elsewhere()
+    if callable(before):
+        before(signum, frame)
+    elif before == signal.SIG_DFL:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+
 def _close_elsewhere() -> None:
-    """Close in another thread: this one may have been interrupted inside the very code that closing waits for."""
+    """Close in another thread: this one may have been interrupted inside a sink of the program's own."""
     closer = threading.Thread(target=close_all, name="ferret-closer")
     try:
         closer.start()

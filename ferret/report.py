@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ferret.aggregate import aggregate
-from ferret.errors import FerretError, StorageError
+from ferret.errors import RunNotFoundError, StorageError
 from ferret.models import AggregatedStats, ProcessInfo, RunInfo, SpanModel, TraceNode
 from ferret.sinks.base import Readable, Sink
 from ferret.sinks.reading import open_readable
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     type Source = str | os.PathLike[str] | BeaverDB | Recording | Readable
 
 __all__ = ["AggregatedStats", "PathNode", "Report", "RunNotFoundError", "TraceNode"]
-
-
-class RunNotFoundError(FerretError, LookupError):
-    """There is no run of this id, or more than one that begins like it; the message names those there are."""
 
 
 @runtime_checkable

@@ -65,7 +65,8 @@ class Segment:
 
     Attributes:
         run_id, token, process_id, sequence: the batch's identity (see `ferret.batch.Origin`).
-        span_id, parent_id: ids as integers; 0 is "no parent".
+        span_id, parent_id: the 64 bits of each id; 0 is "no parent". (A parent that came from elsewhere may use the
+            highest one too: view them as `np.uint64` to read them.)
         name, thread, task, outcome: indices into `names`, `threads`, `tasks` and `outcomes`. `tasks[0]` is `""`, for
             no task; `outcomes[0]` is `("ok", None, None)`.
         start_ns: nanoseconds since the epoch.
@@ -123,8 +124,8 @@ class Segment:
         segment = cls(origin.run_id, origin.token, origin.process_id, batch.sequence)
         columns = list(zip(*batch.records, strict=True)) or [()] * 9
         span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome = columns
-        segment.span_id = _int64(span_id)
-        segment.parent_id = _int64(parent_id)
+        segment.span_id = _ids(span_id)
+        segment.parent_id = _ids(parent_id)
         segment.start_ns = _int64(start_ns) + origin.anchor_ns
         segment.duration_ns = np.maximum(_int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
         _let_others_run()
@@ -147,8 +148,8 @@ class Segment:
         """Spans of one run and process, read from elsewhere, as columns."""
         first = spans[0]
         segment = cls(first.run_id, token, first.process_id, sequence)
-        segment.span_id = _int64(parse_ids(span.span_id for span in spans))
-        segment.parent_id = _int64(parse_ids(span.parent_id or "0" for span in spans))
+        segment.span_id = _ids(parse_ids(span.span_id for span in spans))
+        segment.parent_id = _ids(parse_ids(span.parent_id or "0" for span in spans))
         segment.start_ns = _int64([_nanoseconds(span.start_time) for span in spans])
         segment.duration_ns = _int64([_nanoseconds(span.duration) for span in spans])
         segment.names, segment.name = _table([span.name for span in spans])
@@ -161,7 +162,8 @@ class Segment:
 
     def __iter__(self) -> Iterator[SpanData]:
         columns = zip(
-            self.span_id.tolist(), self.parent_id.tolist(), self.name.tolist(), self.start_ns.tolist(),
+            self.span_id.view(np.uint64).tolist(), self.parent_id.view(np.uint64).tolist(),
+            self.name.tolist(), self.start_ns.tolist(),
             self.duration_ns.tolist(), self.thread.tolist(), self.task.tolist(), self.outcome.tolist(), self.tags,
             strict=True,
         )  # fmt: skip
@@ -297,6 +299,11 @@ def _nanoseconds(seconds: float) -> int:
     """The nearest nanosecond, such that dividing by 1e9 gives `seconds` back: times since the epoch need the split."""
     whole = int(seconds)
     return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
+
+
+def _ids(values: Iterable[int]) -> Int64:
+    """Ids of up to 64 bits. What is computed with them wraps around, and so comes back."""
+    return np.frombuffer(array("Q", values), dtype=np.uint64).view(np.int64)
 
 
 def _deltas(values: Int64) -> Int64:

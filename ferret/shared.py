@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from ferret.tags import Tags
 
 _shared: Profiler | None = None
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()
+_making = threading.local()
 
 
 def configure(
@@ -43,12 +46,36 @@ def configure(
 
 def get_profiler() -> Profiler:
     """The process's own profiler; made from the environment and the defaults, if `configure` was not called."""
+    return _shared if _shared is not None else _make()
+
+
+def _make() -> Profiler:
     global _shared  # noqa: PLW0603
-    if _shared is None:
-        with _shared_lock:
-            if _shared is None:
+    if getattr(_making, "now", False):  # a plugin that is measured itself, or a signal handler
+        return _nowhere()
+    with _shared_lock:
+        if _shared is None:
+            _making.now = True
+            try:
                 _shared = Profiler()
-    return _shared
+            finally:
+                _making.now = False
+        return _shared
+
+
+@functools.cache
+def _nowhere() -> Profiler:
+    """Takes what is recorded while the process's own profiler is being made."""
+    return Profiler(sink="null", writer="sync")
+
+
+def _after_fork() -> None:
+    global _shared_lock  # noqa: PLW0603 - another thread of the parent may have been making a profiler
+    _shared_lock = threading.RLock()
+    _making.__dict__.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _SharedMeasure(Measure):

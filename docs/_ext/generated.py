@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -67,7 +68,7 @@ def command_help(name: str) -> str:
     command, context = _command(name)
     usage = " ".join(["$ ferret", *([name] if name else []), *_usage(command, context)])
     lines = [*_prose(command.help or ""), "", "```text", usage, "```", "", "| | |", "|---|---|"]
-    lines += [f"| `{flags}` | {meaning.replace('|', chr(92) + '|')} |" for flags, meaning in parameters(name)]
+    lines += [f"| `{flags}` | {_marked(meaning).replace('|', chr(92) + '|')} |" for flags, meaning in parameters(name)]
     return "\n".join(lines)
 
 
@@ -107,7 +108,12 @@ def _prose(text: str) -> Iterator[str]:
     for line in inspect.cleandoc(text).splitlines():
         for tag in ("yellow", "bold"):
             line = line.replace(f"[{tag}]", "*").replace(f"[/{tag}]", "*")  # noqa: PLW2901
-        yield line
+        yield _marked(line)
+
+
+def _marked(text: str) -> str:
+    """Options in running text as code, or else `--` would become a dash."""
+    return re.sub(r"(?<![\w-])--[\w-]+", r"`\g<0>`", text)
 
 
 def generate(what: str, argument: str = "") -> str:

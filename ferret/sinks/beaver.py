@@ -51,7 +51,8 @@ class BeaverSink:
     """
 
     def __init__(self, target: str | None = None, *, namespace: str = "_ferret_trace") -> None:
-        self._path: str = target or MEMORY
+        # absolute, as a forked child opens it again, and the program may have changed its folder by then
+        self._path: str = MEMORY if target in {None, "", MEMORY} else os.path.abspath(str(target))
         self._owns_db = True
         self._namespace = namespace
         self.db: BeaverDB = open_db(self._path)

@@ -31,6 +31,16 @@ _SEGMENTS = (
 _RUNS = "SELECT value FROM __beaver_dicts__ WHERE dict_name = ? AND key >= ? AND key < ? ORDER BY rowid"
 
 
+class _Facts(msgspec.Struct):
+    """A segment's metadata. What a later version adds is passed over."""
+
+    process_id: int
+    spans: int
+    errors: int
+    start_ns: int
+    end_ns: int
+
+
 def runs_name(namespace: str) -> str:
     """The BeaverDB dict in which the facts of each process are."""
     return f"{namespace}_runs"
@@ -104,8 +114,10 @@ class BeaverReader:
         for key, metadata in self._rows("metadata", run_id):
             try:
                 run, token, sequence = key.rsplit("/", 2)
-                facts = msgspec.json.decode(metadata, type=dict[str, int])
-                yield SegmentSummary(run_id=unquote(run), token=token, sequence=int(sequence), **facts)
+                facts = msgspec.json.decode(metadata, type=_Facts)
+                yield SegmentSummary(
+                    run_id=unquote(run), token=token, sequence=int(sequence), **msgspec.structs.asdict(facts)
+                )
             except (ValueError, TypeError, msgspec.MsgspecError) as error:
                 raise FormatError(f"{self._path!r}, segment {key!r}: damaged facts: {error}") from error
 
@@ -141,8 +153,13 @@ class BeaverReader:
     def _check(self) -> None:
         if not os.path.exists(self._path):
             raise StorageError(f"there is no file {self._path!r}")
-        found = self._query_file("SELECT count(*) FROM sqlite_master WHERE name GLOB '__beaver_*s__'", ())
-        if not found[0][0]:
+        try:
+            tables, _ = look_inside(self._path)
+        except sqlite3.Error as error:
+            raise StorageError(f"{self._path!r} cannot be read: {error}") from error
+        if "beaver_dicts" in tables:
+            raise StorageError(f"{self._path!r} was written by beaver 1.x, which ferret cannot read: migrate it first")
+        if "__beaver_blobs__" not in tables:
             raise StorageError(f"{self._path!r} holds no BeaverDB, and so no spans")
 
 

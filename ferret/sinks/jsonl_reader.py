@@ -59,7 +59,8 @@ class BatchLine(msgspec.Struct, frozen=True, tag_field="type", tag="batch"):
         return f"{self.token}-{self.sequence}"
 
 
-class SpanLine(SpanData, frozen=True, tag_field="type", tag="span"):
+# JSON holds no cycles; and the garbage collector going through all spans of a batch takes a tenth of the reading
+class SpanLine(SpanData, frozen=True, tag_field="type", tag="span", gc=False):
     """A span of the batch that was announced last."""
 
 
@@ -98,7 +99,7 @@ class JsonlReader:
         return self._batches(run_id, lambda batch, spans: Segment.from_spans(spans, batch.token, batch.sequence))
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
-        """The same batches in brief, in less than half the time."""
+        """The same batches in brief, in about half the time."""
         return self._batches(run_id, _in_brief)
 
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
@@ -127,6 +128,28 @@ class JsonlReader:
                 yield from lines_of(file, self._packed)
             except OSError as error:
                 raise StorageError(f"{self.path} cannot be read: {reason(error)}") from error
+
+
+def _in_brief(batch: BatchLine, spans: Sequence[SpanData]) -> SegmentSummary:
+    """The segment's summary; raises whatever `Segment.from_spans` would, so that both take the same batches."""
+    for ids in ([span.span_id for span in spans], [span.parent_id or "0" for span in spans]):
+        array("Q", parse_ids(ids))
+    start_ns = _nanoseconds([span.start_time for span in spans])
+    end_ns = start_ns + _nanoseconds([span.duration for span in spans])
+    errors = sum(span.status != "ok" for span in spans)
+    run_id, process_id = spans[0].run_id, spans[0].process_id
+    return SegmentSummary(
+        run_id, batch.token, process_id, batch.sequence, len(spans), errors, int(start_ns.min()), int(end_ns.max())
+    )
+
+
+def _nanoseconds(seconds: list[float]) -> NDArray[np.int64]:
+    """Each as `Segment.from_spans` rounds it, but all in one go: a seventh of the time."""
+    given = np.array(seconds)
+    if not (np.abs(given) < 2**63 / 1e9).all():
+        raise OverflowError("beyond 64 bits of nanoseconds")
+    whole = np.trunc(given)
+    return whole.astype(np.int64) * 1_000_000_000 + np.rint((given - whole) * 1e9).astype(np.int64)
 
 
 def open_file(path: Path, mode: str) -> io.FileIO:
@@ -181,45 +204,18 @@ def stored(
         if batch is None and line.startswith(_SPAN):
             continue  # nobody wants it: not worth decoding
         item = decode(line)
-        if isinstance(item, BatchLine):
-            batch = item if item.id not in seen and wanted(item) else None
-            spans, room = [], MAX_BATCH_BYTES
-        elif batch is not None and isinstance(item, SpanLine) and len(line) <= room:
+        if isinstance(item, SpanLine) and batch is not None and len(line) <= room:
             spans.append(item)
             room -= len(line)
             if len(spans) == batch.spans:
                 seen.add(batch.id)
                 yield batch, spans
                 batch = None
+        elif isinstance(item, BatchLine):
+            batch = item if item.id not in seen and wanted(item) else None
+            spans, room = [], MAX_BATCH_BYTES
         else:
             batch = None
-
-
-def _in_brief(batch: BatchLine, spans: Sequence[SpanData]) -> SegmentSummary:
-    """The segment's summary; raises whatever `Segment.from_spans` would, so that both take the same batches."""
-    array("q", parse_ids(span.span_id for span in spans))
-    array("q", parse_ids(span.parent_id or "0" for span in spans))
-    start_ns = _nanoseconds([span.start_time for span in spans])
-    duration_ns = _nanoseconds([span.duration for span in spans])
-    return SegmentSummary(
-        run_id=spans[0].run_id,
-        token=batch.token,
-        process_id=spans[0].process_id,
-        sequence=batch.sequence,
-        spans=len(spans),
-        errors=sum(span.status != "ok" for span in spans),
-        start_ns=int(start_ns.min()),
-        end_ns=int((start_ns + duration_ns).max()),
-    )
-
-
-def _nanoseconds(seconds: list[float]) -> NDArray[np.int64]:
-    """Each as `Segment.from_spans` rounds it, but all in one go: a seventh of the time."""
-    given = np.array(seconds)
-    if not (np.abs(given) < 2**63 / 1e9).all():
-        raise OverflowError("beyond 64 bits of nanoseconds")
-    whole = np.trunc(given)
-    return whole.astype(np.int64) * 1_000_000_000 + np.rint((given - whole) * 1e9).astype(np.int64)
 
 
 def decode(line: bytes) -> Line | None:

@@ -155,10 +155,13 @@ class Books:
     @property
     def nothing_lost(self) -> bool:
         """Whether no span was ever dropped or failed."""
-        return not self._failed and not any(self._dropped_by().values())
+        with self.settled:
+            return not (self._failed or self._dropped_by())
 
+    # Only under the lock: looking at a count takes a number.
     def _dropped_by(self) -> dict[str, int]:
-        return {reason: count.value() for reason, count in self._dropped.items() if count.value()}
+        counts = {reason: count.value() for reason, count in self._dropped.items()}
+        return {reason: count for reason, count in counts.items() if count}
 
     def ledger(self) -> Ledger:
         """The numbers now."""

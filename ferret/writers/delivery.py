@@ -97,6 +97,9 @@ class Delivery:
     @property
     def sink(self) -> Sink:
         """The sink itself."""
+        if isinstance(self._sink, _Reopening):
+            with self._gate:
+                return self._sink.opened()
         return self._sink
 
     def deliver(self, batch: Batch) -> str | None:
@@ -175,13 +178,18 @@ class Delivery:
                 except Exception as error:  # noqa: BLE001
                     self._warn(f"the sink could not close: {type(error).__name__}: {error}")
 
+    def _tell_facts(self, sink: Sink | None) -> None:
+        if isinstance(sink, KeepsRuns):
+            with self._gate:
+                sink.write_run(self._info)
+
     def _store_facts(self) -> None:
-        if self._facts_stored or not isinstance(self._sink, KeepsRuns):
+        if self._facts_stored:
             return
         self._facts_stored = True
         try:
-            with self._gate:
-                self._sink.write_run(self._info)
+            self._tell_facts(self._sink)
+            self._tell_facts(self._fallback)
         except Exception as error:  # noqa: BLE001 - the spans matter more
             self._facts_stored = self._info.ended_at is not None
             if self._facts_stored:
@@ -194,6 +202,7 @@ class Delivery:
             with self._gate:
                 if self._fallback is None:
                     self._fallback = self._fallback_spec.open()
+                    self._tell_facts(self._fallback)
                 self._fallback.write(batch)
         except Exception as error:  # noqa: BLE001
             self._warn(f"the fallback sink failed too: {type(error).__name__}: {error}")
@@ -221,16 +230,16 @@ class _Reopening:
         self._inherited = inherited
         self._opened: Sink | None = None
 
-    def _sink(self) -> Sink:
+    def opened(self) -> Sink:
         if self._opened is None:
             self._opened = self._inherited.reopen()
         return self._opened
 
     def write(self, batch: Batch) -> None:
-        self._sink().write(batch)
+        self.opened().write(batch)
 
     def write_run(self, process: ProcessInfo) -> None:
-        sink = self._sink()
+        sink = self.opened()
         if isinstance(sink, KeepsRuns):
             sink.write_run(process)
 
@@ -251,4 +260,5 @@ def _fallback_spec(settings: Settings) -> SinkSpec | None:
         return None
     from ferret.plugins import SinkSpec  # noqa: PLC0415 - only where a fallback is set
 
-    return SinkSpec.parse(settings.fallback_sink)
+    spec = SinkSpec.parse(settings.fallback_sink)
+    return SinkSpec(spec.name, spec.target, {"namespace": settings.namespace}) if spec.name == "beaver" else spec

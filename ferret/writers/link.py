@@ -117,7 +117,9 @@ class ChildLink:
             return False
         try:
             frames.send(self._requests.fileno(), kind, payload)
-        except (OSError, ValueError):
+        except UnicodeEncodeError:
+            raise
+        except (OSError, ValueError):  # ValueError: the pipe was closed here
             self.alive = False
             return False
         return True
@@ -128,7 +130,6 @@ class ChildLink:
         if child is None:
             return
         self.alive = False
-        self._child = None
         with suppress(OSError):
             self._requests.close()
         try:
@@ -141,6 +142,7 @@ class ChildLink:
             reader.join()
         with suppress(OSError):
             self._answers.close()
+        self._child = None
 
     def kill(self) -> None:
         """End the child at once; whoever is blocked in `send` comes free."""

@@ -9,6 +9,7 @@ import msgspec
 
 from ferret.errors import ConfigError
 from ferret.plugins import SinkSpec, plugins
+from ferret.tags import plain_text
 from ferret.writers import frames
 from ferret.writers.batching import Batcher
 from ferret.writers.bounded import BoundedWriter
@@ -20,6 +21,7 @@ from ferret.writers.threaded import IDLE_WAIT_S
 if TYPE_CHECKING:
     from ferret.batch import Batch, Origin
     from ferret.config import Settings
+    from ferret.span import Record
 
 HAND_OVER_S = 0.1
 """The longest that a span stays in the program, as long as the child keeps up: what a SIGKILL can take."""
@@ -98,7 +100,11 @@ class ProcessWriter(BoundedWriter):
 
     def _send(self, batch: Batch) -> bool:
         threads = {index: batch.threads[index] for index in {record[5] for record in batch.records}}
-        return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records))
+        try:
+            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records))
+        except UnicodeEncodeError:  # a lone surrogate, such as os.fsdecode gives
+            records = [_as_text(record) for record in batch.records]
+            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records))
 
     def _replace_child(self) -> None:
         """Start a child, the first or another, and give it everything that is not known to be stored."""
@@ -171,6 +177,11 @@ class ProcessWriter(BoundedWriter):
     def _reopen(self, origin: Origin) -> None:  # noqa: ARG002 - the books have it
         self._link.forget()
         self._connect()
+
+
+def _as_text(record: Record) -> Record:
+    task = record[6]
+    return (*record[:2], plain_text(record[2]), *record[3:6], None if task is None else plain_text(task), *record[7:])
 
 
 def _checked(sink: object) -> SinkSpec:

@@ -73,6 +73,11 @@ class QueueWriter:
         self._warned = False
         self.alarm = 1
 
+    @property
+    def sink(self) -> Sink:
+        """The sink that is written to; in a forked child its own, which is opened if it was not yet."""
+        return self._delivery.sink
+
     # -- the caller's side -------------------------------------------------------------------------
 
     def record(self, record: Record) -> None:
@@ -111,9 +116,10 @@ class QueueWriter:
 
     def stats(self) -> Ledger:
         """The ledger now."""
-        if self._state is WriterState.CLOSED:
-            self._refuse_if_closed()
-        return self._books.ledger()
+        with lifecycle.uninterrupted:
+            if self._state is WriterState.CLOSED:
+                self._refuse_if_closed()
+            return self._books.ledger()
 
     # -- the consumer's side -----------------------------------------------------------------------
 
@@ -154,7 +160,7 @@ class QueueWriter:
         if ambient.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
             self._begin_to_close()  # thread cannot wait for itself, and closes when it comes to it
             return self._books.report(timed_out=False)
-        with self._closing:
+        with lifecycle.uninterrupted, self._closing:
             if self._report is None:
                 timeout = self._config.close_timeout if timeout is None else timeout
                 now = time.monotonic()
@@ -183,8 +189,18 @@ class QueueWriter:
         """Whether the calling thread is the consumer itself."""
         return False
 
+    def abandon(self) -> None:
+        """End by itself: the profiler was collected as garbage.
+
+        That may happen in any thread, at any moment, also in one that the sink waits for: so nobody waits here. What is
+        left to do is done at the end of the process, or when the next profiler is made.
+        """
+        if self._state is WriterState.OPEN:
+            self._begin_to_close()
+            lifecycle.close_later(self)
+
     def _seal(self, *, timed_out: bool) -> DeliveryReport:
-        self._state = WriterState.CLOSED
+        self._set_closed()
         if timed_out:
             self._books.give_up("close_timeout")
         self._refuse_if_closed()
@@ -204,13 +220,19 @@ class QueueWriter:
         with suppress(Exception):  # under -W error, the worker must not die of its own warning
             warnings.warn(message, LostSpansWarning, stacklevel=2)
 
+    def _set_closed(self) -> None:
+        with self._books.settled:
+            self._state = WriterState.CLOSED
+            self._books.settled.notify_all()
+
     def _finish(self) -> None:
         """The consumer's last act: everything queued is settled, so that the ledger that is stored is final."""
-        self._state = WriterState.CLOSED
+        self._set_closed()
         self._refuse_if_closed()
-        if not self._finished and not self._idle_child():
+        if not self._finished:
             self._finished = True
-            self._finish_sink()
+            if not self._idle_child():
+                self._finish_sink()
 
     def _idle_child(self) -> bool:
         """Whether this is a forked process that never recorded: it leaves no trace, and opens no sink to do so."""

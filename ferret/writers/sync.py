@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ferret import lifecycle
 from ferret.writers.queueing import QueueWriter, WriterState
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class SyncWriter(QueueWriter):
     """Delivers in the caller's thread.
 
-    - Runs in: whichever thread records the span that makes a batch due; the others wait for it if they have one due too.
+    - Runs in: whichever thread records the span that makes a batch due; the others wait for it if they have a batch due too.
     - Holds: less than a batch. `batch_size=1` stores each span before `record` returns.
     - When the sink is slow or fails: the caller waits, for the first failing batch up to `close_timeout`.
     - `flush_interval`: there is no clock, so a batch is late until the next span, `flush` or `close`.
@@ -32,7 +33,17 @@ class SyncWriter(QueueWriter):
     def rouse(self) -> None:  # noqa: D102 - as in the base
         if self._refuse_if_closed():
             return
-        self._drain(force=False)
+        with lifecycle.uninterrupted:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        if self._consumer.acquire(blocking=False):
+            try:
+                self._drain(force=False)
+            finally:
+                self._consumer.release()
+        elif len(self.queue) >= self._batcher.batch_size:
+            self._drain(force=False)  # another thread delivers: wait only with a batch of one's own
 
     def _drain(self, *, force: bool, deadline: float | None = None) -> bool:
         """Deliver what is due; False if another thread is at it past the deadline.
@@ -40,7 +51,10 @@ class SyncWriter(QueueWriter):
         A span that is recorded meanwhile by this same thread (a signal handler, a `__del__`, the sink) only joins the
         queue: the delivery that it interrupted goes on with it.
         """
-        wait = -1.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        with lifecycle.uninterrupted:
+            return self._drain_alone(force, -1.0 if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _drain_alone(self, force: bool, wait: float) -> bool:
         if not self._consumer.acquire(timeout=wait):
             return False
         try:
@@ -51,6 +65,10 @@ class SyncWriter(QueueWriter):
                 self._resume()
                 while self._consume(force=force):
                     pass
+                if self._state is WriterState.CLOSING:  # a signal handler, or the sink, closed meanwhile
+                    while self._consume(force=True):
+                        pass
+                    self._finish()
             finally:
                 self._consuming = False
         finally:

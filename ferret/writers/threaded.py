@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from ferret import ambient
+from ferret import ambient, lifecycle
 from ferret.writers.queueing import QueueWriter, WriterState
 
 IDLE_WAIT_S = 1.0
@@ -30,10 +30,9 @@ class ThreadedWriter(QueueWriter):
     def _begin(self) -> None:
         super()._begin()
         self._worker: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()  # its put() may be called from a signal handler
         self._flush_ticket = self._flushed = 0
-        self._inline = threading.RLock()
         self._set_alarms()
 
     def _set_alarms(self) -> None:
@@ -43,41 +42,70 @@ class ThreadedWriter(QueueWriter):
     # -- the caller's side -------------------------------------------------------------------------
 
     def rouse(self) -> None:  # noqa: D102 - as in the base
+        try:
+            self._look_after()
+        except BaseException:  # a recursion that ran too deep, or what a signal handler raised
+            self.alarm = 1
+            raise
+
+    def _look_after(self) -> None:
         # Each alarm goes off once: the worker sets the next. A record that comes between the two lines cannot be
         # missed, because the worker looks at the queue after it has set an alarm, and is woken after this has.
         self.alarm = self._no_alarm if len(self.queue) >= self._batch_alarm else self._batch_alarm
         if self._refuse_if_closed():
             return
-        if self._worker is None:
-            self._start()
+        if not self._has_worker() and not self._start(wait=0):
+            self.alarm = 1  # the next span tries again
+        if self._wake.empty():  # a worker that hangs takes no tokens, and they must not pile up
+            self._wake.put(None)
+
+    def _start(self, wait: float) -> bool:
+        """Start the worker, or where no thread can start, do its work here; whether there is a worker.
+
+        Args:
+            wait: seconds to wait for another caller who is at it; a span that is recorded does not wait.
+        """
+        with lifecycle.uninterrupted:
+            if not self._starting.acquire(timeout=wait):
+                return True
+            try:
+                return self._has_worker() or self._start_thread()
+            finally:
+                self._starting.release()
+
+    def abandon(self) -> None:
+        """Let the worker end by itself."""
+        super().abandon()
         self._wake.put(None)
 
-    def _start(self) -> bool:
-        """Start the worker; False where no thread can start. Never waits for another caller who is at it."""
-        if not self._starting.acquire(blocking=False):
-            return True
-        try:
-            if self._worker is None:
-                worker = threading.Thread(target=self._work, name="ferret-writer", daemon=True)
-                worker.start()
-                self._worker = worker
-        except RuntimeError:  # "can't start new thread at interpreter shutdown"
-            self._work_inline()
-            return False
-        finally:
-            self._starting.release()
-        return True
+    def _has_worker(self) -> bool:
+        # A thread whose start was interrupted can die before it comes to its work (CPython: a KeyError of `_limbo`).
+        return self._worker is not None and self._worker.is_alive()
 
-    def _work_inline(self) -> None:
-        with self._inline:
+    def _start_thread(self) -> bool:
+        # It is the worker before it runs: a start that is interrupted (by Ctrl-C, or an alarm that raises) may leave a
+        # thread that runs, and a thread that is not the worker ends at once.
+        self._worker = worker = threading.Thread(target=self._work, name="ferret-writer", daemon=True)
+        try:
+            worker.start()
+        except BaseException as error:
+            if worker.ident is not None:
+                return True
+            self._worker = None
+            if isinstance(error, RecursionError) or not isinstance(error, RuntimeError):
+                if isinstance(error, Exception):
+                    return False
+                raise
+            # "can't start new thread at interpreter shutdown"
             while self._consume(force=True):
                 pass
-        self.alarm = 1
+            return False
+        return True
 
     # -- the worker's side -------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
+        while self._is_worker():
             try:
                 self._resume()
                 while not self._work_once():
@@ -133,6 +161,10 @@ class ThreadedWriter(QueueWriter):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Have the worker deliver what is queued, and wait for it. False at once in the sink's own code."""
+        with lifecycle.uninterrupted:
+            return self._flush(timeout)
+
+    def _flush(self, timeout: float | None) -> bool:
         books = self._books
         ticket = books.ticket()
         if ambient.is_delivering(self):
@@ -140,12 +172,15 @@ class ThreadedWriter(QueueWriter):
         if self._state is WriterState.OPEN and ticket > self._flushed:
             with books.settled:
                 self._flush_ticket = max(self._flush_ticket, ticket)
-            if self._worker is None and not self._start():
+            if not self._has_worker() and not self._start(wait=self._config.close_timeout):
                 self._flushed = ticket
             self._wake.put(None)
             with books.settled:
-                books.settled.wait_for(lambda: self._flushed >= ticket or self._state is WriterState.CLOSED, timeout)
+                books.settled.wait_for(lambda: self._flushed >= ticket or self._no_use_waiting(), timeout)
         return books.reached(ticket) and books.nothing_lost
+
+    def _no_use_waiting(self) -> bool:
+        return self._state is WriterState.CLOSED or lifecycle.uninterrupted.asked_to_end
 
     def _hurry(self, last_try: float) -> None:
         self._delivery.hurry(last_try)
@@ -155,12 +190,18 @@ class ThreadedWriter(QueueWriter):
 
     def _close(self, deadline: float, last_try: float) -> bool:
         self._hurry(last_try)
-        if self._worker is None and (self._idle_child() or not self._start()):
+        if self._worker is None and self._idle_child():
             self._finish()
             return True
-        worker = self._worker
-        if worker is None:
-            return True
-        self._wake.put(None)
-        worker.join(max(0.0, deadline - time.monotonic()))
-        return not worker.is_alive()
+        while self._start(wait=max(0.0, deadline - time.monotonic())):
+            worker = self._worker
+            if worker is None:  # another thread is still starting it
+                return False
+            self._wake.put(None)
+            worker.join(max(0.0, deadline - time.monotonic()))
+            if worker.is_alive():
+                return False
+            if self._finished:
+                return True
+        self._finish()
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
+import math
 import os
 import resource
 import signal
@@ -25,9 +26,13 @@ from ferret.batch import Batch, Origin
 from ferret.errors import StorageError
 from ferret.models import Ledger, ProcessInfo, SpanModel
 from ferret.plugins import SinkSpec
+from ferret.report import Report
+from ferret.segment import Segment
 from ferret.sinks import jsonl, jsonl_reader
 from ferret.sinks.base import KeepsRuns, Readable, Reopens, Sink
 from ferret.sinks.jsonl import MAX_LINE_BYTES, JsonlReader, JsonlSink
+from ferret.sinks.summary import SegmentSummary
+from ferret.sinks.tee import TeeSink
 from ferret.tags import encode_outcome, encode_tags
 
 if TYPE_CHECKING:
@@ -594,6 +599,165 @@ def test_a_file_of_spans_alone_is_kept(tmp_path: Path) -> None:
     store(path, batch(2))
     assert path.read_bytes().startswith(spans)
     assert stored(path) == [f"{TOKEN}-2"]
+
+
+# In brief
+
+
+def in_brief(path: Path, run_id: str | None = None) -> list[SegmentSummary]:
+    """The summaries, which must be those of the segments."""
+    reader = JsonlReader(path)
+    found = [*reader.summaries(run_id)]
+    assert found == [SegmentSummary.of(segment) for segment in reader.segments(run_id)]
+    return found
+
+
+@both_forms
+@settings(deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.sampled_from("ab"), st.lists(records, min_size=1, max_size=4)), min_size=1, max_size=4),
+    data=st.data(),
+)
+def test_summaries_are_those_of_the_segments_wherever_the_file_is_cut(
+    form: str, parts: list[tuple[str, list[Any]]], data: st.DataObject
+) -> None:
+    threads = [ThreadInfo(1, "MainThread"), ThreadInfo(2, "other")]
+    written = [
+        Batch(Origin(run, 16 * run, ord(run), ANCHOR), n, spans, threads) for n, (run, spans) in enumerate(parts)
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, form)
+        store(path, written[0])
+        first = path.stat().st_size
+        for one in written[1:]:
+            store(path, one)
+        content = path.read_bytes()
+        found = in_brief(path)
+        failed = [sum(span.status != "ok" for span in one) for one in written]
+        assert [(one.sequence, one.spans, one.errors) for one in found] == [
+            (one.sequence, len(one), errors) for one, errors in zip(written, failed, strict=True)
+        ]
+        for run in "abc":
+            assert in_brief(path, run) == [one for one in found if one.run_id == run]
+        cut = data.draw(st.integers(0, len(content)))
+        path.write_bytes(content[:cut])
+        assert in_brief(path) == found[: len(stored(path))]
+        if cut >= first:  # so that the file is known to be ours
+            path.write_bytes(content[:cut] + content)  # as by somebody who neither mends nor looks what is there
+            in_brief(path)
+
+
+@pytest.mark.parametrize("block", [64, 1 << 18])
+@both_forms
+def test_summaries_are_those_of_the_segments_at_each_cut_of_a_small_file(
+    tmp_path: Path, form: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl_reader, "BLOCK", block)
+    path = tmp_path / form
+    _written(path, [1, 2])
+    content = path.read_bytes()
+    counts = set()
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut])
+        counts.add(len(in_brief(path)))
+    assert counts == {0, 1, 2}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+@pytest.mark.parametrize("where", [4, 5, 7])
+def test_a_damaged_line_costs_a_summary_only_if_it_costs_the_segment(tmp_path: Path, damage: bytes, where: int) -> None:
+    path = tmp_path / "spans.jsonl"
+    store(path, batch(0), batch(1), batch(2))
+    lines = path.read_bytes().splitlines()
+    lines[where] = damage
+    path.write_bytes(b"\n".join(lines))
+    assert [one.sequence for one in in_brief(path)] == [0, 2]
+
+
+@given(data=st.data())
+def test_any_damage_to_any_byte_costs_a_summary_only_if_it_costs_the_segment(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "spans.jsonl")
+        store(path, batch(0))
+        first = path.stat().st_size
+        store(path, batch(1, tags={"é": ["x", 1.5, {"y": None}]}), batch(2))
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(first, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+        assert in_brief(path)[0].sequence == 0
+
+
+LIMIT = 2**63 / 1e9  # seconds; from here on they are too many nanoseconds
+EDGES = [math.nextafter(LIMIT, 0), LIMIT, math.nextafter(LIMIT, math.inf)]
+seconds = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(-2 * LIMIT, 2 * LIMIT)
+    | st.integers(-(2**70), 2**70)
+    | st.sampled_from([sign * edge for sign in (1, -1) for edge in EDGES])
+)
+ids = (
+    st.integers(0, 2**65).map("{:x}".format)
+    | st.sampled_from(["", "0x1f", "1_0", " 1 ", "-1", "-8000000000000000", "7fffffffffffffff", "8000000000000000"])
+    | st.none()
+    | texts
+)
+changes = st.one_of(
+    st.tuples(st.sampled_from(["start_time", "end_time", "duration"]), seconds),
+    st.tuples(st.sampled_from(["span_id", "parent_id"]), ids),
+    st.tuples(st.sampled_from(["run_id", "name", "thread_name", "error"]), texts | st.none()),
+    st.tuples(st.just("status"), st.sampled_from(["ok", "error", "", 5])),
+    st.tuples(st.just("process_id"), st.integers() | st.just(1.0)),
+    st.tuples(st.just("tags"), st.none() | st.just([]) | st.dictionaries(texts, json_values, max_size=2)),
+    st.tuples(st.just("type"), st.sampled_from(["batch", "run"])),
+)
+
+
+def _change_and_compare(changed: list[tuple[str, Any]]) -> None:
+    """Change a value in as many spans of a batch."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "spans.jsonl")
+        store(path, batch(0), batch(1), batch(2))
+        lines = lines_of(path)
+        for line, change in zip(lines[5:], changed, strict=False):
+            line.update([change])
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert {0, 2} <= {one.sequence for one in in_brief(path)}
+
+
+@given(changed=st.lists(changes, min_size=1, max_size=3))
+def test_odd_values_cost_a_summary_only_if_they_cost_the_segment(changed: list[tuple[str, Any]]) -> None:
+    _change_and_compare(changed)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("edge", [*EDGES, 1e19, 1e300, 2**70, 9e9, 0.5e-9, 1.5e-9])
+@pytest.mark.parametrize("names", [["start_time"], ["duration"], ["start_time", "duration"]])
+def test_times_at_the_edge_of_what_fits_cost_a_summary_only_if_they_cost_the_segment(
+    names: list[str], edge: float, sign: int
+) -> None:
+    _change_and_compare([(name, sign * edge) for name in names])
+
+
+@pytest.mark.parametrize("name", ["span_id", "parent_id"])
+@pytest.mark.parametrize("value", ["7fffffffffffffff", "8000000000000000", "-8000000000000000", "-8000000000000001"])
+def test_ids_at_the_edge_of_what_fits_cost_a_summary_only_if_they_cost_the_segment(name: str, value: str) -> None:
+    _change_and_compare([(name, value)])
+
+
+@both_forms
+def test_listing_runs_builds_no_segment(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / form
+    sink = JsonlSink(path)
+    tee = TeeSink(sinks=[sink])
+    tee.write(batch(0))
+    tee.write(batch(1, run_id="other", token="cd" * 8))
+    monkeypatch.delattr(Segment, "from_spans")
+    for source in (JsonlReader(path), sink, tee):
+        assert [one.run_id for one in source.summaries()] == ["run", "other"]
+        assert [one.sequence for one in source.summaries("other")] == [1]
+    assert {(run.run_id, run.spans) for run in Report(path).runs()} == {("run", 3), ("other", 3)}
+    tee.close()
 
 
 # Several at once

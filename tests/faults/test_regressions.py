@@ -1,0 +1,436 @@
+"""What was once wrong, each shrunk to the smallest program that showed it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import WAIT_S, ScriptedSink
+
+import ferret
+from ferret import PluginError, Profiler, Report
+from ferret.sinks.memory import MemorySink
+
+
+def program(code: str, tmp_path: Path, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(code))
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), *arguments],
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def tiny_switches() -> Any:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+# -- threads ----------------------------------------------------------------------------------------
+
+
+def test_flushes_in_many_threads_invent_no_loss(tiny_switches: None) -> None:
+    with Profiler(sink="null") as profiler:
+        profiler.start("x").end()
+        answers: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: answers.extend(profiler.flush() for _ in range(1500))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(answers)
+        assert profiler.stats().lost == 0
+
+
+def test_a_flush_that_meets_a_close_returns(tiny_switches: None) -> None:
+    for _ in range(150):
+        profiler = Profiler(sink="null", flush_interval=0.001)
+        profiler.start("x").end()
+        flusher = threading.Thread(target=profiler.flush, daemon=True)
+        flusher.start()
+        profiler.close()
+        flusher.join(WAIT_S)
+        assert not flusher.is_alive()
+
+
+def test_a_close_that_meets_the_workers_start_stores_what_was_recorded_before_it(tiny_switches: None) -> None:
+    for _ in range(200):
+        sink = ScriptedSink()
+        profiler = Profiler(sink=sink)
+        first = threading.Thread(target=lambda profiler=profiler: profiler.start("first").end())
+        first.start()
+        while not len(profiler.queue) and first.is_alive():
+            pass
+        profiler.start("second").end()
+        report = profiler.close()
+        first.join()
+        assert "second" in {span.name for span in sink.spans}, report
+        assert sink.closed
+
+
+def test_a_recursion_that_ran_too_deep_leaves_one_worker_that_works() -> None:
+    sink = MemorySink()
+    profiler = Profiler(sink=sink, flush_interval=0.01)
+
+    @profiler.measure("deeper")
+    def deeper() -> None:
+        deeper()
+
+    with pytest.raises(RecursionError):
+        deeper()
+    profiler.start("after").end()
+    wait_until(lambda: any(span.name == "after" for span in sink.spans))
+    assert [thread.name for thread in threading.enumerate()].count("ferret-writer") == 1
+    assert profiler.close().lost == 0
+
+
+def test_a_start_of_the_worker_that_is_interrupted_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AlarmError(Exception):
+        pass
+
+    started = threading.Thread.start
+    interruptions = iter([True])
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "ferret-writer" and next(interruptions, False):
+            raise AlarmError
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    sink = MemorySink()
+    profiler = Profiler(sink=sink, flush_interval=0.01)
+    profiler.start("first").end()
+    profiler.start("second").end()
+    wait_until(lambda: len(sink.spans) == 2)
+    profiler.close()
+
+
+def test_a_worker_that_died_at_birth_is_replaced_when_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ferret.writers.threaded import ThreadedWriter
+
+    work = ThreadedWriter._work
+    deaths = iter([True])
+    monkeypatch.setattr(ThreadedWriter, "_work", lambda self: None if next(deaths, False) else work(self))
+    sink = MemorySink()
+    profiler = Profiler(sink=sink)
+    profiler.start("x").end()
+    assert profiler.close().written == 1
+    assert sink.closed
+
+
+@pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
+def test_wake_up_tokens_do_not_pile_up_while_the_sink_hangs() -> None:
+    sink = ScriptedSink()
+    sink.gate.clear()
+    profiler = Profiler(sink=sink, writer="bounded", max_queue=20, batch_size=10)
+    for _ in range(5000):
+        profiler.start("x").end()
+    assert profiler.writer._wake.qsize() < 20  # type: ignore[attr-defined]
+    sink.gate.set()
+    profiler.close()
+
+
+# -- sync -------------------------------------------------------------------------------------------
+
+
+def test_a_sync_span_that_makes_no_batch_due_does_not_wait_for_another_threads_write() -> None:
+    sink = ScriptedSink()
+    sink.gate.clear()
+    profiler = Profiler(sink=sink, writer="sync", batch_size=2, flush_interval=3600)
+    busy = threading.Thread(target=lambda: [profiler.start("x").end() for _ in range(2)])
+    busy.start()
+    assert sink.entered.acquire(timeout=WAIT_S)
+    other = threading.Thread(target=lambda: profiler.start("not due").end())
+    other.start()
+    other.join(5)
+    waited = other.is_alive()
+    sink.gate.set()
+    busy.join()
+    other.join()
+    assert not waited
+    assert profiler.close().written == 3
+
+
+def test_a_sync_profiler_closed_by_a_signal_handler_inside_a_write_still_finishes() -> None:
+    class Interrupted(MemorySink):
+        def write(self, batch: Any) -> None:
+            if not self.batches:
+                os.kill(os.getpid(), signal.SIGALRM)
+                time.sleep(0.01)
+            super().write(batch)
+
+    sink = Interrupted()
+    profiler = Profiler(sink=sink, writer="sync", batch_size=3)
+    before = signal.signal(signal.SIGALRM, lambda *_: profiler.close())
+    try:
+        for _ in range(5):
+            profiler.start("x").end()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    report = profiler.close()
+    assert sink.closed
+    assert (report.written, report.dropped_by, report.pending) == (3, {"closed": 2}, 0)
+
+
+# -- SIGTERM ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["profiler.close()", "while True: profiler.stats()", "while True: profiler.flush()"])
+def test_sigterm_while_the_main_thread_holds_ferrets_locks_ends_the_program(where: str, tmp_path: Path) -> None:
+    done = program(
+        f"""
+        import os, signal, threading, time
+        from ferret import Profiler
+        class Slow:
+            def write(self, batch): time.sleep(0.3)
+            def flush(self): pass
+            def close(self): pass
+        profiler = Profiler(sink=Slow(), handle_sigterm=True, close_timeout=5)
+        profiler.start("x").end()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        {where}
+        time.sleep(20)
+        """,
+        tmp_path, timeout=15,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM, done.stderr
+
+
+def test_sigterm_inside_a_sync_write_waits_for_it_and_then_stores_the_rest(tmp_path: Path, db: str) -> None:
+    done = program(
+        f"""
+        import os, signal, sys
+        from ferret import Profiler
+        from ferret.sinks.beaver import BeaverSink
+        class Killed(BeaverSink):
+            def write(self, batch):
+                if not batch.sequence:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                super().write(batch)
+        profiler = Profiler(sink=Killed({db!r}), writer="sync", batch_size=10, handle_sigterm=True)
+        for n in range(10):
+            profiler.start("x").end()
+        print("not reached")
+        """,
+        tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+    assert sum(1 for _ in Report(db).spans()) == 10
+
+
+# -- the process's own profiler -----------------------------------------------------------------------
+
+
+def test_a_sink_that_is_measured_with_the_profiler_that_is_being_made_does_not_hang() -> None:
+    class Measured(MemorySink):
+        @ferret.measure("opening")
+        def __init__(self, target: str | None = None) -> None:
+            super().__init__(target)
+
+    from ferret.hookspecs import hookimpl
+
+    class Plugin:
+        @hookimpl
+        def ferret_sinks(self) -> dict[str, Any]:
+            return {"measured": Measured}
+
+    ferret.plugins.register(Plugin())
+    os.environ["FERRET_SINK"] = "measured"
+    try:
+        with ferret.measure("x"):
+            pass
+        assert ferret.get_profiler().stats().recorded == 1
+    finally:
+        del os.environ["FERRET_SINK"]
+        ferret.shared._nowhere().close()
+        ferret.shared._nowhere.cache_clear()
+
+
+def test_a_fork_while_another_thread_makes_the_profiler_does_not_hang_the_child(tmp_path: Path, db: str) -> None:
+    done = program(
+        f"""
+        import os, threading, time
+        os.environ["FERRET_DB_PATH"] = {db!r}
+        import ferret
+        from ferret import get_profiler, measure
+        def work():
+            with measure("x"): pass
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.05)
+        pid = os.fork()
+        if pid == 0:
+            work()
+            os._exit(0 if ferret.get_profiler().close().written == 1 else 1)
+        _, status = os.waitpid(pid, 0)
+        thread.join()
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+        """,
+        tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+# -- values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", ["threaded", "process"])
+def test_a_name_with_a_lone_surrogate_costs_no_other_span(db: str, writer: str) -> None:
+    with Profiler(db, writer=writer) as profiler:
+        profiler.start("fine").end()
+        profiler.start("load " + os.fsdecode(b"caf\xe9.txt")).end()
+    assert sorted(span.name for span in Report(db).spans()) == ["fine", "load caf?.txt"]
+
+
+@pytest.mark.parametrize("parent", ["f067aa0ba902b7aa", "f" * 16, "8000000000000000"])
+@pytest.mark.parametrize("suffix", ["db", "jsonl"])
+def test_a_parent_id_may_use_all_its_64_bits(tmp_path: Path, parent: str, suffix: str) -> None:
+    path = tmp_path / f"trace.{suffix}"
+    with Profiler(sink=f"{'beaver' if suffix == 'db' else 'jsonl'}:{path}") as profiler:
+        with profiler.attached(parent), profiler.measure("handler"):
+            pass
+    assert [span.parent_id for span in Report(path).spans()] == [parent]
+
+
+@pytest.mark.parametrize("parent", ["-000000000000001", "               1", "0x00000000000001", "1_0000000000000f"])
+def test_what_python_would_read_as_a_number_is_not_always_an_id(parent: str) -> None:
+    with Profiler(sink="null") as profiler, pytest.raises(ValueError, match="16 hex digits"):
+        profiler.start("x", parent=parent)
+
+
+# -- files and processes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writer", ["threaded", "process"])
+def test_a_relative_path_stays_where_it_was_when_the_program_changes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    with Profiler("trace.db", writer=writer) as profiler:
+        profiler.start("parent").end()
+        profiler.flush()
+        monkeypatch.chdir(second)
+        pid = os.fork()
+        if pid == 0:
+            profiler.start("child").end()
+            os._exit(0 if profiler.close().written == 1 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert {span.name for span in Report(profiler).spans()} == {"parent", "child"}
+    assert list(second.iterdir()) == []
+
+
+def test_a_forked_childs_own_database_in_memory_can_be_read_there() -> None:
+    with Profiler() as profiler:
+        profiler.start("parent").end()
+        profiler.flush()
+        pid = os.fork()
+        if pid == 0:
+            profiler.start("child").end()
+            profiler.flush()
+            names = [span.name for span in Report(profiler).spans()]
+            os._exit(0 if names == ["child"] else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_profiler_in_a_cycle_is_collected_without_anybody_waiting(db: str) -> None:
+    class App:
+        def __init__(self) -> None:
+            self.profiler = Profiler(db)
+            self.me = self
+            self.profiler.start("x").end()
+
+    App()
+    gc.collect()
+    wait_until(lambda: Path(db).exists() and sum(1 for _ in Report(db).spans()) == 1)
+    ferret.lifecycle.close_all()
+
+
+def test_a_sink_that_hangs_when_it_closes_leaves_no_process_behind(tmp_path: Path) -> None:
+    (tmp_path / "hanging.py").write_text(
+        textwrap.dedent("""
+        import time, ferret
+        class Hanging:
+            def __init__(self, target=None): pass
+            def write(self, batch): pass
+            def flush(self): pass
+            def close(self): time.sleep(3600)
+        @ferret.hookimpl
+        def ferret_sinks(): return {"hanging": Hanging}
+        """)
+    )
+    done = program(
+        """
+        import hanging
+        from ferret import Profiler, plugins
+        plugins.register(hanging)
+        profiler = Profiler(sink="hanging", writer="process", close_timeout=0.5)
+        profiler.start("x").end()
+        print(profiler.writer.child_pid)
+        print(profiler.close().timed_out)
+        """,
+        tmp_path,
+    )  # fmt: skip
+    child, timed_out = done.stdout.split()
+    assert timed_out == "True"
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
+
+
+# -- options ------------------------------------------------------------------------------------------
+
+
+def test_a_namespace_counts_for_a_beaver_sink_that_is_given_by_name(db: str) -> None:
+    with Profiler(sink=f"beaver:{db}", namespace="mine") as profiler:
+        profiler.start("x").end()
+    assert [span.name for span in Report(db, namespace="mine").spans()] == ["x"]
+
+
+def test_a_misspelt_fallback_sink_is_refused_when_the_profiler_is_made(db: str) -> None:
+    with pytest.raises(PluginError, match="did you mean 'jsonl'"):
+        Profiler(db, fallback_sink="jsnol:x")
+
+
+def test_a_fallback_sink_gets_the_facts_of_the_run(tmp_path: Path) -> None:
+    sink = ScriptedSink()
+    sink.broken = True
+    fallback = tmp_path / "fallback.db"
+    profiler = Profiler(sink=sink, fallback_sink=f"beaver:{fallback}", close_timeout=3)
+    profiler.start("rescued").end()
+    with pytest.warns(ferret.LostSpansWarning):
+        assert not profiler.close().timed_out
+    (run,) = Report(fallback).runs()
+    assert (run.spans, run.unclean, run.lost) == (1, False, 1)
+
+
+def test_a_beaver_1_file_is_named_as_one_when_it_is_read(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE beaver_dicts (dict_name TEXT)")
+    connection.close()
+    with pytest.raises(ferret.StorageError, match=r"beaver 1\.x"):
+        Report(path).runs()
