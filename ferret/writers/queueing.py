@@ -108,6 +108,8 @@ class QueueWriter:
         if self._state is WriterState.CLOSED:
             while self._books.drop_newest("closed"):
                 pass
+        else:
+            time.sleep(0)  # a thread that records in a tight loop must not keep the GIL from the one that closes
         return True
 
     def suppress(self) -> None:

@@ -1,0 +1,250 @@
+"""What every writer promises, as tests to inherit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from ferret.plugins import plugins
+from ferret.sinks.memory import MemorySink
+from ferret.testing.gated import GatedSink
+from ferret.testing.patience import WAIT_S, in_child, in_time, wait_until
+from ferret.testing.records import make_batch
+from ferret.testing.scenes import Interruption, MeasuredSink, by_thread, in_threads, profiler_of, record, totals
+from ferret.writers.base import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ferret.config import Settings
+    from ferret.core import Profiler
+    from ferret.models import DeliveryReport, Ledger
+    from ferret.sinks.base import Sink
+
+
+@pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
+class WriterContract:
+    """The promises of a writer. Inherit, and name yours in `writer`; pytest does the rest.
+
+    The sinks are objects in this process, so that a writer that opens its sink elsewhere (`opens_sink`) is out of reach.
+
+    Attributes:
+        writer: the name of a plugin's writer, or its factory; or override `make_writer`.
+        options: options of `Profiler` that the writer needs. A bounded queue must hold 2,000 spans.
+        delivers_in_caller: whether the program itself waits for the sink. A sink that hangs is then not tried.
+        patience_s: seconds after which something hangs.
+    """
+
+    writer: ClassVar[str | Callable[[Any, Any], Writer] | None] = None
+    options: ClassVar[dict[str, Any]] = {}
+    delivers_in_caller: ClassVar[bool] = False
+    patience_s: ClassVar[float] = WAIT_S
+
+    # -- what to override --------------------------------------------------------------------------
+
+    def make_writer(self, sink: Sink, settings: Settings) -> Writer:
+        """The writer, made as a profiler makes it."""
+        factory = type(self).writer  # by the class: a function must not become a method
+        if factory is None:
+            raise NotImplementedError(f"{type(self).__name__} must say in `writer` which writer it tries")
+        if isinstance(factory, str):
+            factory = plugins().find("writer", factory)
+        return factory(sink, settings)
+
+    # -- what is tried -----------------------------------------------------------------------------
+
+    def test_it_has_the_methods_of_a_writer(self) -> None:
+        """A writer has record, suppress, flush, stats, close and after_fork."""
+        with self._profiler(MemorySink()) as profiler:
+            assert isinstance(profiler.writer, Writer)
+
+    def test_four_threads_have_everything_stored_once_and_in_their_order(self) -> None:
+        """After close, each thread's spans are in the sink, none missing, none twice, in the order it recorded them."""
+        sink = MemorySink()
+        with self._profiler(sink, batch_size=16) as profiler:
+            in_threads(4, lambda: record(profiler, range(400)))
+            report = self._close(profiler)
+        assert totals(report) == (1600, 1600, 0, 0)
+        assert by_thread(sink.spans) == [list(range(400))] * 4
+
+    def test_the_ledger_adds_up_at_every_look(self) -> None:
+        """Whoever looks, while others record and the sink writes, finds every span in exactly one place."""
+        looks: list[Ledger] = []
+        with self._profiler(MemorySink(), batch_size=16) as profiler:
+            producer = threading.Thread(target=lambda: record(profiler, range(1500)))
+            producer.start()
+            while producer.is_alive():
+                looks.append(profiler.stats())
+            looks += [profiler.stats(), self._close(profiler), profiler.stats()]
+        for ledger in looks:
+            assert ledger.recorded == ledger.written + ledger.dropped + ledger.failed + ledger.pending
+            assert ledger.dropped == sum(ledger.dropped_by.values())
+            assert ledger.failed == sum(ledger.failed_by.values())
+        assert [ledger.recorded for ledger in looks] == sorted(ledger.recorded for ledger in looks)
+        assert [ledger.recorded for ledger in looks[-3:]] == [1500] * 3
+
+    def test_a_span_after_close_is_counted_as_dropped(self) -> None:
+        """Recording after close neither raises nor stores, and is counted as `closed`."""
+        sink = MemorySink()
+        with self._profiler(sink) as profiler:
+            record(profiler, [0])
+            self._close(profiler)
+            record(profiler, [1])
+            profiler.writer.record(make_batch(1).records[0])
+            assert profiler.stats().dropped_by == {"closed": 2}
+        assert [span.tags for span in sink.spans] == [{"n": 0}]
+
+    def test_closing_twice_gives_one_report(self) -> None:
+        """The second close changes nothing, and closes the sink no second time."""
+        sink = GatedSink()
+        with self._profiler(sink) as profiler:
+            record(profiler, range(3))
+            first = self._close(profiler)
+            assert self._close(profiler) == first
+        assert sink.closes == 1
+
+    def test_closing_in_two_threads_gives_one_report(self) -> None:
+        """Threads that close at the same time wait for one another, and get the same report."""
+        sink = GatedSink()
+        with self._profiler(sink) as profiler:
+            record(profiler, range(100))
+            reports: list[DeliveryReport] = []
+            in_threads(2, lambda: reports.append(self._close(profiler)))
+        assert reports[0] == reports[1]
+        assert totals(reports[0]) == (100, 100, 0, 0)
+        assert len(sink.spans) == 100
+
+    def test_flush_is_true_only_once_all_is_stored(self) -> None:
+        """While the sink is busy flush waits or says False; when it says True, the sink has everything."""
+        sink = GatedSink()
+        with self._profiler(sink) as profiler:
+            sink.hold()
+            record(profiler, range(3))
+            answers: list[tuple[bool, int]] = []
+            flusher = threading.Thread(target=lambda: answers.append((profiler.flush(), len(sink.spans))), daemon=True)
+            flusher.start()
+            assert sink.entered.acquire(timeout=self.patience_s), "flush did not have the batch written"
+            if not self.delivers_in_caller:
+                assert not profiler.flush(timeout=0.02)
+            assert answers == [], "flush returned before the sink had stored the spans"
+            sink.release()
+            wait_until(lambda: answers, "flush did not return", self.patience_s)
+        assert answers == [(True, 3)]
+
+    @pytest.mark.parametrize("after_storing", [False, True], ids=["before storing", "after storing"])
+    def test_a_sink_that_fails_for_a_while_gets_everything_once(self, after_storing: bool) -> None:
+        """A batch comes again under its id until the sink takes it, whether or not a failed write had stored it."""
+        sink = GatedSink()
+        sink.fail(2, after_storing=after_storing)
+        with self._profiler(sink) as profiler:
+            record(profiler, range(10))
+            report = self._close(profiler)
+        assert totals(report) == (10, 10, 0, 0)
+        assert by_thread(sink.spans) == [list(range(10))]
+        assert sink.writes >= 3
+
+    def test_what_a_broken_sink_does_not_take_is_counted_as_failed(self) -> None:
+        """A sink that fails for good costs its spans, which are counted and given a reason; nothing is raised."""
+        sink = GatedSink()
+        sink.fail()
+        with self._profiler(sink, close_timeout=0.3) as profiler:
+            record(profiler, range(10))
+            report = self._close(profiler)
+            assert not profiler.flush(timeout=0)
+        assert totals(report) == (10, 0, 0, 10)
+        assert sum(report.failed_by.values()) == 10
+        assert sink.spans == []
+
+    def test_it_survives_a_sink_that_raises_what_is_no_exception(self) -> None:
+        """A sink's BaseException neither stops the writer nor makes a span uncounted."""
+        sink = GatedSink()
+        sink.fail(1, error=Interruption)
+        with self._profiler(sink) as profiler:
+            for number in range(2):
+                with suppress(Interruption):  # where the caller delivers, it is the caller's
+                    record(profiler, [number])
+                    profiler.flush(timeout=self.patience_s)
+            report = self._close(profiler)
+        assert (report.recorded, report.pending, report.written) == (2, 0, len(sink.spans))
+        assert {"n": 1} in [span.tags for span in sink.spans], "nothing was delivered after it"
+
+    def test_close_does_not_wait_for_a_sink_that_hangs(self) -> None:
+        """Close returns in its time, counts as failed what the sink did not confirm, and never counts it otherwise."""
+        if self.delivers_in_caller:
+            pytest.skip("delivers_in_caller = True: the program waits for the sink, also when that hangs")
+        sink = GatedSink()
+        with self._profiler(sink, batch_size=4) as profiler:
+            sink.hold()
+            record(profiler, range(10))
+            assert sink.entered.acquire(timeout=self.patience_s), "a full batch was not written"
+            started = time.monotonic()
+            report = in_time(lambda: profiler.close(timeout=0.2), "close(timeout=0.2)", self.patience_s)
+            assert time.monotonic() - started < 0.2 + min(2.0, self.patience_s)
+            sink.release()
+            self._nothing_runs()
+            after = profiler.stats()
+        assert report.timed_out
+        assert totals(report) == totals(after) == (10, 0, 0, 10)
+
+    def test_the_sinks_own_spans_do_not_feed_back(self) -> None:
+        """A sink whose code is measured does not make a batch of every batch: what it records is counted and left out."""
+        sink = MeasuredSink()
+        with self._profiler(sink, batch_size=1) as profiler:
+            sink.profiler = profiler
+            record(profiler, range(5))
+            report = self._close(profiler)
+        assert (report.written, report.dropped_by) == (5, {"suppressed": len(sink.batches)})
+        assert by_thread(sink.spans) == [list(range(5))]
+
+    def test_nothing_runs_after_close(self) -> None:
+        """Close ends the threads that the writer started, and closes the sink."""
+        sink = MemorySink()
+        with self._profiler(sink) as profiler:
+            record(profiler, range(3))
+            self._close(profiler)
+            self._nothing_runs()
+        assert sink.closed
+
+    def test_a_forked_child_begins_empty(self) -> None:
+        """What waits at a fork is the parent's; the child counts from zero, and delivers its own."""
+        sink = MemorySink()
+        with self._profiler(sink, flush_interval=3600) as profiler:
+            record(profiler, range(3))
+
+            def live() -> None:
+                inherited = len(sink.spans)
+                assert profiler.stats().recorded == 0
+                record(profiler, [99])
+                assert totals(profiler.close()) == (1, 1, 0, 0)
+                assert [span.tags for span in sink.spans[inherited:]] == [{"n": 99}]
+
+            in_child(live, self.patience_s)
+            record(profiler, [3])
+            assert totals(self._close(profiler)) == (4, 4, 0, 0)
+        assert by_thread(sink.spans) == [[0, 1, 2, 3]]
+
+    # -- how ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _profiler(self, sink: Sink, **options: Any) -> Iterator[Profiler]:
+        """A real profiler with the writer that is tried; closed at the end, whatever happens."""
+        self._threads_before = set(threading.enumerate())
+        profiler = profiler_of(self.make_writer, sink, {**self.options, **options})
+        try:
+            yield profiler
+        finally:
+            if isinstance(sink, GatedSink):
+                sink.release()  # or else a failing test would leave a thread that waits for it
+            with suppress(Exception):
+                self._close(profiler)
+
+    def _close(self, profiler: Profiler) -> DeliveryReport:
+        return in_time(profiler.close, "close()", self.patience_s)
+
+    def _nothing_runs(self) -> None:
+        before = self._threads_before
+        wait_until(lambda: set(threading.enumerate()) <= before, "a thread of the writer did not end", self.patience_s)
