@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
@@ -165,11 +166,7 @@ def _measured_generator(
                 try:
                     value = yield item
                     resume = generator.send
-                except GeneratorExit:
-                    with resumed:
-                        generator.close()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - thrown in by the caller, for the body to handle
+                except BaseException as error:  # noqa: BLE001 - thrown in, or closed: for the body to handle
                     value, resume = error, generator.throw
         except StopIteration as stop:
             span.end()
@@ -191,7 +188,7 @@ def _measured_async_generator(
         generator = func(*args, **kwargs)
         span = new_span(args, kwargs).begin()
         resumed = _Resumed(span)
-        resume: Callable[[Any], Any] = generator.asend
+        resume: Callable[[Any], Any] = functools.partial(_first_step, generator)
         value: Any = None
         try:
             while True:
@@ -200,11 +197,7 @@ def _measured_async_generator(
                 try:
                     value = yield item
                     resume = generator.asend
-                except GeneratorExit:
-                    with resumed:
-                        await generator.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - thrown in by the caller, for the body to handle
+                except BaseException as error:  # noqa: BLE001 - thrown in, or closed: for the body to handle
                     value, resume = error, generator.athrow
         except StopAsyncIteration:
             span.end()
@@ -216,3 +209,13 @@ def _measured_async_generator(
             raise
 
     return wrapper
+
+
+def _first_step(generator: AsyncGenerator[Any, Any], value: Any) -> Any:
+    """`asend`, hidden from the event loop, which would close this generator at its end while the wrapper closes it too."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(value)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)

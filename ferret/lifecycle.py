@@ -63,9 +63,15 @@ def forget(profiler: Restarts) -> None:
 
 def close_all() -> None:
     """Close every open profiler, as happens at the end of the process."""
+    raised: list[BaseException] = []
     for profiler in list(_open):
-        profiler.close()
+        try:
+            profiler.close()
+        except BaseException as error:  # noqa: BLE001 - somebody impatient, at Ctrl-C; the others are closed all the same
+            raised.append(error)
     _close_abandoned()
+    if raised:
+        raise raised[0]
 
 
 def _after_fork_in_child() -> None:

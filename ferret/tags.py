@@ -40,7 +40,9 @@ def plain_text(value: object) -> str:
     return text
 
 
-_encode = msgspec.json.Encoder(enc_hook=plain_text).encode
+# Without an enc_hook: it would run Python code, and let another thread change the very list that msgspec is reading,
+# which msgspec 0.21 does not survive. What it does not know goes the careful way, which copies first.
+_encode = msgspec.json.Encoder().encode
 
 
 def encode_tags(tags: Tags) -> bytes | None:

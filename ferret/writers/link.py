@@ -30,17 +30,22 @@ class ChildLink:
 
     Args:
         hello: what the child is to open.
+        folder: the child's current folder.
         on_answer: called in the reading thread with each frame that comes back, after READY.
         on_death: called in the reading thread when the child is gone.
     """
 
     def __init__(
-        self, hello: frames.Hello, on_answer: Callable[[Kind, Any], None], on_death: Callable[[], None]
+        self,
+        hello: frames.Hello,
+        folder: str,
+        on_answer: Callable[[Kind, Any], None],
+        on_death: Callable[[], None],
     ) -> None:
         self._hello = hello
         self._on_answer = on_answer
         self._on_death = on_death
-        self._folder = os.getcwd()
+        self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._ready: tuple[str, str] | None = None

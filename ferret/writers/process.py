@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,21 @@ class ProcessWriter(BoundedWriter):
     opens_sink = True
 
     def __init__(self, sink: SinkSpec, config: Settings) -> None:
-        self._spec = _checked(sink)
+        sink = _checked(sink)
         self._prepare(config)
+        # Asked once: a forked child, or a child that replaces another, must find the same paths, even if the program has
+        # changed its folder, or somebody has removed it.
+        self._folder = os.getcwd()
+        self._hello = frames.Hello(
+            sys_path=search_path(),
+            plugins=plugins().modules,
+            sink=sink.name,
+            target=sink.target,
+            options=sink.options,
+            settings=config.model_dump(mode="json"),
+            origin=("", "", 0, 0),
+            info={},
+        )
         self._connect()
         self._link.start(wait=True)
 
@@ -60,17 +74,12 @@ class ProcessWriter(BoundedWriter):
 
     def _connect(self) -> None:
         origin = self._books.origin
-        hello = frames.Hello(
-            sys_path=search_path(),
-            plugins=plugins().modules,
-            sink=self._spec.name,
-            target=self._spec.target,
-            options=self._spec.options,
-            settings=self._config.model_dump(mode="json"),
+        hello = msgspec.structs.replace(
+            self._hello,
             origin=(origin.run_id, origin.token, origin.process_id, origin.anchor_ns),
             info=process_info(origin, self._config.writer).model_dump(mode="json"),
         )
-        self._link = ChildLink(hello, self._on_answer, self._on_death)
+        self._link = ChildLink(hello, self._folder, self._on_answer, self._on_death)
 
     @property
     def child_pid(self) -> int | None:
