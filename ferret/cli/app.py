@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -64,6 +65,14 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _flush_output() -> None:
+    """Write what is still buffered while somebody may be told: a reader that is gone (`| head`) is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _examples(*lines: tuple[str, str]) -> str:
     width = max(len(command) for command, _ in lines)
     shown = [f"$ {escape(command.ljust(width))}   [dim]{meaning}[/dim]".rstrip() for command, meaning in lines]
@@ -79,11 +88,14 @@ def _examples(*lines: tuple[str, str]) -> str:
     )
 )
 def main(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does it
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Read back what a program did, as ferret recorded it."""
+    context.call_on_close(_flush_output)
+
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # what the terminal's encoding lacks is escaped, and not an error

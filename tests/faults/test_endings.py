@@ -19,6 +19,7 @@ PRELUDE = """
 import atexit, multiprocessing, os, signal, sys, threading, time, weakref
 from ferret import Profiler
 writer, db = sys.argv[1:3]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
 
 def record(profiler, count, first=0, name="x"):
     for n in range(first, first + count):
