@@ -67,7 +67,7 @@ class ChildLink:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            cwd=self._folder,
+            cwd=self._folder if os.path.isdir(self._folder) else "/",  # it may have been removed
             env=_environment(),
             process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
         )

@@ -434,3 +434,109 @@ def test_a_beaver_1_file_is_named_as_one_when_it_is_read(tmp_path: Path) -> None
     connection.close()
     with pytest.raises(ferret.StorageError, match=r"beaver 1\.x"):
         Report(path).runs()
+
+
+# -- decorated generators, tags, endings ------------------------------------------------------------
+
+
+def test_a_decorated_generator_answers_close_and_throw_as_it_would_undecorated() -> None:
+    def patient() -> Any:
+        try:
+            yield 1
+        except GeneratorExit:
+            yield 2
+
+    def polite() -> Any:
+        try:
+            yield 1
+        except GeneratorExit:
+            return "bye"
+
+    with Profiler(sink="null") as profiler:
+        for wrap in (lambda function: function, profiler.measure("generator")):
+            generator = wrap(patient)()
+            next(generator)
+            assert generator.throw(GeneratorExit) == 2
+            stubborn = wrap(patient)()
+            next(stubborn)
+            with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
+                stubborn.close()
+            answer = wrap(polite)()
+            next(answer)
+            assert answer.close() == ("bye" if sys.version_info >= (3, 13) else None)
+
+
+def test_an_event_loop_that_ends_closes_a_decorated_async_generator_once() -> None:
+    import asyncio
+
+    complaints: list[dict[str, Any]] = []
+
+    async def main(profiler: Profiler) -> None:
+        @profiler.measure("ticks")
+        async def ticks() -> Any:
+            try:
+                while True:
+                    yield 1
+                    await asyncio.sleep(0)
+            finally:
+                await asyncio.sleep(0)
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        kept.append(ticks())
+        await anext(kept[0])
+
+    kept: list[Any] = []
+    with Profiler(sink="null") as profiler:
+        asyncio.run(main(profiler))
+        assert complaints == []
+        assert profiler.stats().recorded == 1
+
+
+def test_objects_within_tags_become_text_without_the_encoder_running_their_code() -> None:
+    """An encoder that calls str() while it walks a list lets other threads change the list under it."""
+    from ferret import tags
+
+    class Item:
+        def __str__(self) -> str:
+            return "an item"
+
+    with pytest.raises(TypeError):
+        tags._encode({"items": [Item()]})
+    assert tags.encode_tags({"items": [Item(), 1]}) == b'{"items":["an item",1]}'
+
+
+def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    profilers = [Profiler(sink=MemorySink()) for _ in range(4)]
+    for profiler in profilers:
+        profiler.start("x").end()
+
+    def interrupted(timeout: float | None = None) -> Any:
+        raise KeyboardInterrupt
+
+    first = next(iter(ferret.lifecycle._open))
+    monkeypatch.setattr(first, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ferret.lifecycle.close_all()
+    monkeypatch.undo()
+    assert sum(profiler.stats().written for profiler in profilers if profiler is not first) == 3
+    first.close()
+
+
+@pytest.mark.parametrize("writer", ["threaded", "process"])
+def test_a_fork_in_a_folder_that_was_removed_keeps_parent_and_child_apart(
+    tmp_path: Path, db: str, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    with Profiler(db, writer=writer) as profiler:
+        profiler.start("parent").end()
+        profiler.flush()
+        gone.rmdir()
+        pid = os.fork()
+        if pid == 0:
+            profiler.start("child").end()
+            os._exit(0 if profiler.close().written == 1 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        profiler.start("parent again").end()
+    assert sorted(span.name for span in Report(db).spans()) == ["child", "parent", "parent again"]
