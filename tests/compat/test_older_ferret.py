@@ -16,7 +16,7 @@ import pytest
 from ferret import Report
 from ferret.models import AggregatedStats, TraceNode
 
-pytestmark = pytest.mark.xdist_group("older-ferret")
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("older-ferret")]
 
 
 @pytest.fixture(scope="module")

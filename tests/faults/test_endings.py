@@ -166,6 +166,8 @@ def test_after_a_fork_parent_and_child_each_keep_their_own(db: str, tmp_path: Pa
             grandchild = os.fork()         # and again, in the child
             if grandchild == 0:
                 record(p, 40, 2000)
+                if sys.version_info < (3, 13):
+                    p.close()              # docs/limitations.md: it opens its sink too late for 3.12's exit
                 sys.exit(0)
             os.waitpid(grandchild, 0)
             sys.exit(0)

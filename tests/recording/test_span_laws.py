@@ -50,6 +50,14 @@ def test_a_block_that_is_entered_twice_at_once_does_not_hurt_the_program(profile
     assert profiler.stats().recorded == 1
 
 
+def test_a_block_that_is_left_in_a_copy_of_its_context_gives_the_parent_back_there(profiler: Profiler) -> None:
+    block = profiler.measure("begun here")
+    block.__enter__()
+    copy = contextvars.copy_context()
+    copy.run(block.__exit__, None, None, None)
+    assert copy.run(profiler.current_span_id) is None
+
+
 def test_the_type_of_an_error_is_the_bare_name_of_its_class(profiler: Profiler) -> None:
     class InnerError(Exception):
         pass
@@ -258,8 +266,9 @@ def test_an_async_generator_that_is_left_early_is_closed_and_ok(profiler: Profil
     assert spans(profiler)["early"].status == "ok"
 
 
+@pytest.mark.parametrize("copied", [False, True])
 def test_an_async_generator_whose_body_is_driven_from_two_contexts_does_not_hurt_the_program(
-    profiler: Profiler,
+    profiler: Profiler, copied: bool
 ) -> None:
     class Pause:
         def __await__(self) -> Iterator[str]:
@@ -270,11 +279,14 @@ def test_an_async_generator_whose_body_is_driven_from_two_contexts_does_not_hurt
         await Pause()
         yield 1
 
-    step = wanderer().__anext__()
-    assert contextvars.copy_context().run(step.__await__().send, None) == "paused"  # type: ignore[attr-defined]
+    step: Any = wanderer().__anext__()
+    first = contextvars.copy_context()
+    assert first.run(step.send, None) == "paused"
+    second = first.copy() if copied else contextvars.copy_context()
     with pytest.raises(StopIteration) as stop:
-        step.send(None)  # type: ignore[attr-defined]
+        second.run(step.send, None)
     assert stop.value.value == 1
+    assert second.run(profiler.current_span_id) is None
 
 
 # -- profilers --------------------------------------------------------------------------------------
