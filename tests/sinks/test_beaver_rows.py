@@ -1,0 +1,165 @@
+"""The rows of a BeaverDB file: each batch is one, found once, in its order, however many there are."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ORIGIN, batch, record
+
+from ferret import Profiler, Report, StorageError
+from ferret.batch import Origin
+from ferret.errors import FormatError
+from ferret.models import ProcessInfo
+from ferret.sinks import beaver
+from ferret.sinks.beaver import BeaverSink
+from ferret.sinks.beaver_reader import PAGE, BeaverReader
+from ferret.sinks.memory import MemorySink
+from ferret.sinks.summary import summaries
+from ferret.testing.patience import in_child
+
+
+def write(db: str, *sequences: int) -> None:
+    sink = BeaverSink(db)
+    for sequence in sequences:
+        sink.write(batch(record(sequence), record(sequence + 1_000_000), sequence=sequence))
+    sink.close()
+
+
+@pytest.mark.parametrize("count", [1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE + 5])
+def test_every_batch_is_found_once_and_in_order_wherever_a_page_ends(db: str, count: int) -> None:
+    write(db, *range(count))
+    reader = BeaverReader(db)
+    for run_id in (None, ORIGIN.run_id):
+        assert [segment.sequence for segment in reader.segments(run_id)] == list(range(count))
+        assert [summary.sequence for summary in reader.summaries(run_id)] == list(range(count))
+    assert list(reader.segments("another run")) == []
+
+
+def test_reading_by_pages_passes_over_other_runs_and_namespaces(db: str) -> None:
+    profilers = [Profiler(db, run_id=run, namespace=name, batch_size=1) for run in "ab" for name in ("one", "two")]
+    for number in range(PAGE + 3):
+        for profiler in profilers:
+            profiler.start(f"{profiler.run_id} {profiler.settings.namespace}", {"n": number}).end()
+    for profiler in profilers:
+        profiler.close()
+    for profiler in profilers:
+        found = list(Report(db, namespace=profiler.settings.namespace).spans(profiler.run_id))
+        assert {span.name for span in found} == {f"{profiler.run_id} {profiler.settings.namespace}"}
+        assert sorted(span.tags["n"] for span in found) == list(range(PAGE + 3))
+
+
+def test_a_batch_that_comes_again_keeps_its_place(db: str) -> None:
+    write(db, 0, 1, 2, 0, 1)
+    assert [segment.sequence for segment in BeaverReader(db).segments()] == [0, 1, 2]
+
+
+def test_a_summary_spans_from_the_earliest_start_to_the_latest_end(db: str) -> None:
+    sink = BeaverSink(db)
+    sink.write(batch(record(1, start_ns=50, end_ns=900), record(2, start_ns=10, end_ns=20), record(3, start_ns=60)))
+    (summary,) = sink.summaries()
+    assert (summary.start_ns - ORIGIN.anchor_ns, summary.end_ns - ORIGIN.anchor_ns) == (10, 900)
+    sink.close()
+
+
+def test_a_damaged_batch_is_named_and_not_passed_over(db: str) -> None:
+    write(db, 0, 1, 2)
+    with sqlite3.connect(db) as connection:
+        connection.execute("UPDATE __beaver_blobs__ SET data = substr(data, 1, 40) WHERE key LIKE '%0000000001'")
+    connection.close()
+    with pytest.raises(FormatError, match=r"trace\.db.*0000000001.*damaged"):
+        list(BeaverReader(db).segments())
+
+
+def test_reading_makes_no_file_in_place_of_one_that_is_gone(db: str) -> None:
+    write(db, 0)
+    reader = BeaverReader(db)
+    os.unlink(db)
+    with pytest.raises(StorageError, match="cannot be read"):
+        list(reader.segments())
+    assert not Path(db).exists()
+
+
+def test_a_file_that_was_made_in_vain_is_taken_away_again_but_no_other(
+    db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> Any:
+        raise RuntimeError("no database today")
+
+    write(existing := f"{db}-existing", 0)
+    monkeypatch.setattr(beaver, "BeaverDB", fail)
+    for path in (db, existing):
+        with pytest.raises(StorageError, match="no database today"):
+            BeaverSink(path)
+    assert (Path(db).exists(), Path(existing).exists()) == (False, True)
+
+
+def test_tables_of_beaver_1_beside_those_of_beaver_2_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "both.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE beaver_dicts (dict_name TEXT, key TEXT, value TEXT)")
+        connection.execute("CREATE TABLE __beaver_dicts__ (dict_name TEXT, key TEXT, value TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"beaver 1\.x"):
+        BeaverSink(str(path))
+    assert path.read_bytes() == before
+
+
+def test_a_forked_child_writes_into_the_namespace_of_its_parent(db: str) -> None:
+    def live() -> None:
+        profiler.start("child").end()
+        assert profiler.close().written == 1
+
+    with Profiler(db, namespace="mine") as profiler:
+        profiler.start("parent").end()
+        in_child(live)
+    assert sorted(span.name for span in Report(db, namespace="mine").spans()) == ["child", "parent"]
+
+
+# -- reading one run of several ---------------------------------------------------------------------
+
+
+def facts(run_id: str, token: str = "0" * 16) -> ProcessInfo:
+    return ProcessInfo(run_id=run_id, token=token, process_id=1)
+
+
+def sinks(tmp_path: Path) -> dict[str, Any]:
+    return {"beaver": lambda: BeaverSink(str(tmp_path / "trace.db")), "memory": MemorySink}
+
+
+@pytest.mark.parametrize("kind", ["beaver", "memory"])
+def test_a_run_is_read_without_the_others_whatever_their_names(tmp_path: Path, kind: str) -> None:
+    sink = sinks(tmp_path)[kind]()
+    runs = ["a", "a/b", "a b", "zoë", "%2F"]
+    for number, run in enumerate(runs):
+        origin = Origin(run, f"{number:016x}", 1, ORIGIN.anchor_ns)
+        sink.write(batch(record(number), origin=origin))
+        sink.write_run(facts(run, origin.token))
+        sink.write_run(facts(run, "f" * 16))
+    for run in runs:
+        assert [segment.run_id for segment in sink.segments(run)] == [run]
+        assert [summary.run_id for summary in summaries(sink, run)] == [run]
+        assert [process.run_id for process in sink.processes(run)] == [run, run]
+    assert (
+        {process.run_id for process in sink.processes()} == {summary.run_id for summary in summaries(sink)} == set(runs)
+    )
+    sink.close()
+
+
+@pytest.mark.parametrize("kind", ["beaver", "memory"])
+def test_whatever_attempt_a_batch_is_of_it_is_stored_once(tmp_path: Path, kind: str) -> None:
+    sink = sinks(tmp_path)[kind]()
+    one = batch(record(1))
+    for again in (one, one.again(), one.again().again()):
+        sink.write(again)
+    assert [len(segment) for segment in sink.segments()] == [1]
+    sink.close()
+
+
+def test_the_memory_sink_takes_no_target() -> None:
+    with pytest.raises(TypeError, match="no target"):
+        MemorySink("somewhere")
