@@ -45,6 +45,12 @@ class Clock(NamedTuple):
 threads: dict[int, ThreadInfo] = {}
 """Every thread that ever recorded in this process; a record names its thread by index. Only ever added to."""
 
+type Source = tuple[str, int]
+"""A file, and the line in it at which a function begins."""
+
+sources: dict[str, Source] = {}
+"""Where the function is that a span's name stands for, for names that a function recorder gave. Only ever added to."""
+
 clock = Clock.now()
 
 local = threading.local()

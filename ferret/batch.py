@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ferret import ambient
-from ferret.ambient import ThreadInfo, format_id
+from ferret.ambient import Source, ThreadInfo, format_id
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class SpanData(msgspec.Struct, frozen=True, omit_defaults=False):
     """A finished span as a sink sees it; the attributes are those of `ferret.models.SpanModel`.
 
     Ids are 16 hex digits; times are seconds since the epoch, `duration` is in seconds and never negative.
+    `suspended` and `self_time` are in seconds; `self_time` is None where the recorder did not measure it.
     """
 
     span_id: str
@@ -39,6 +40,10 @@ class SpanData(msgspec.Struct, frozen=True, omit_defaults=False):
     thread_id: int = 0
     thread_name: str = ""
     task_name: str | None = None
+    suspended: float = 0.0
+    self_time: float | None = None
+    file: str | None = None
+    line: int | None = None
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -70,10 +75,11 @@ class Batch:
         sequence: the batch's number within its origin, counted from 0 without a gap.
         records: the spans as tuples (`ferret.span.Record`).
         threads: the threads that records name by index.
+        sources: where the functions are that names stand for, as far as that is known.
         attempt: 1 the first time; more when the batch comes again because it is not known to be stored.
     """
 
-    __slots__ = ("attempt", "origin", "records", "sequence", "threads")
+    __slots__ = ("attempt", "origin", "records", "sequence", "sources", "threads")
 
     def __init__(
         self,
@@ -82,12 +88,14 @@ class Batch:
         records: Sequence[Record],
         threads: Mapping[int, ThreadInfo] | Sequence[ThreadInfo] | None = None,
         attempt: int = 1,
+        sources: Mapping[str, Source] | None = None,
     ) -> None:
         self.origin = origin
         self.sequence = sequence
         self.records = records
         self.threads = ambient.threads if threads is None else threads
         self.attempt = attempt
+        self.sources = ambient.sources if sources is None else sources
 
     @property
     def id(self) -> str:
@@ -96,18 +104,22 @@ class Batch:
 
     def again(self) -> Batch:
         """The same batch, for another attempt."""
-        return Batch(self.origin, self.sequence, self.records, self.threads, self.attempt + 1)
+        return Batch(self.origin, self.sequence, self.records, self.threads, self.attempt + 1, self.sources)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __iter__(self) -> Iterator[SpanData]:
-        origin, threads = self.origin, self.threads
-        for span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome in self.records:
+        origin, threads, sources = self.origin, self.threads, self.sources
+        for (
+            span_id, parent_id, name, start_ns, end_ns, thread,
+            task, tags, outcome, suspended_ns, self_ns,
+        ) in self.records:  # fmt: skip
             status, error, error_type = ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
             start_time = (origin.anchor_ns + start_ns) / 1e9
             duration = (end_ns - start_ns) / 1e9
             thread_id, thread_name = threads[thread]
+            file, line = sources.get(name, (None, None))
             yield SpanData(
                 span_id=format_id(span_id),
                 parent_id=format_id(parent_id) if parent_id else None,
@@ -124,6 +136,10 @@ class Batch:
                 thread_id=thread_id,
                 thread_name=thread_name,
                 task_name=None if task is None else plain_text(task),
+                suspended=suspended_ns / 1e9,
+                self_time=None if self_ns < 0 else self_ns / 1e9,
+                file=file,
+                line=line,
             )
 
     def columns(self) -> dict[str, list[Any]]:

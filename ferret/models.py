@@ -34,6 +34,14 @@ class SpanModel(BaseModel):
     thread_name: str = ""
     task_name: str | None = None
     """The asyncio task, where there was one."""
+    suspended: float = 0.0
+    """Seconds of the duration in which it did not run: a generator that nobody asked, a coroutine that waited."""
+    self_time: float | None = None
+    """Seconds in which it ran itself, and nothing that it called, where the recorder measured that."""
+    file: str | None = None
+    """The file of the function that was recorded, where it was one."""
+    line: int | None = None
+    """The line at which that function begins."""
 
 
 class Ledger(BaseModel):

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from ferret.models import SpanModel
 
-type Record = tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None]
+type Record = tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None, int, int]
 """span id, parent id (0: none), name, start ns, end ns, thread (an index into `ferret.ambient.threads`), asyncio task name,
-tags as JSON (None: none), outcome as JSON (None: ended "ok"). Times are of `time.perf_counter_ns`."""
+tags as JSON (None: none), outcome as JSON (None: ended "ok"), nanoseconds in which it was suspended, nanoseconds of self time
+(-1: not measured). Times are of `time.perf_counter_ns`."""
 
 type SpanName = str | Callable[..., str]
 
@@ -155,7 +156,7 @@ class Span:
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if tags is None else encode_tags(tags),
-            outcome,
+            outcome, 0, -1,
         ))  # fmt: skip
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()
@@ -210,7 +211,7 @@ class Span:
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
-            outcome,
+            outcome, 0, -1,
         ))  # fmt: skip
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()

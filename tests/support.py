@@ -37,7 +37,8 @@ def record(number: int, **changes: Any) -> Record:
     """A finished span, as a writer gets it."""
     fields: dict[str, Any] = {
         "span_id": 1000 + number, "parent_id": 0, "name": "work", "start_ns": number * 10, "end_ns": number * 10 + 5,
-        "thread": 0, "task": None, "tags": b'{"n":%d}' % number, "outcome": None, **changes,
+        "thread": 0, "task": None, "tags": b'{"n":%d}' % number, "outcome": None,
+        "suspended_ns": 0, "self_ns": -1, **changes,
     }  # fmt: skip
     return tuple(fields.values())  # type: ignore[return-value]
 

@@ -73,6 +73,8 @@ def make_batch(
             task,
             encode_tags(dict(own or {})),
             outcome and encode_outcome(outcome),
+            0,
+            -1,
         )
         for number, (name, own, outcome, parent, task) in enumerate(columns)
     ]

@@ -101,7 +101,7 @@ class _Server:
 
         frame = frames.decode_batch(payload)
         threads = {index: ThreadInfo(*info) for index, info in frame.threads.items()}
-        batch = Batch(self._origin, frame.sequence, frame.records, threads, frame.attempt)
+        batch = Batch(self._origin, frame.sequence, frame.records, threads, frame.attempt, frame.sources)
         failure = self._delivery.deliver(batch)
         self._answer(Kind.STORED, (frame.sequence, failure or ""))
 

@@ -58,12 +58,13 @@ class Hello(msgspec.Struct, array_like=True):
 
 
 class BatchFrame(msgspec.Struct, array_like=True):
-    """A batch, with the threads that its records name."""
+    """A batch, with the threads and the sources that its records name."""
 
     sequence: int
     attempt: int
     threads: dict[int, tuple[int, str]]
-    records: list[tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None]]
+    records: list[tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None, int, int]]
+    sources: dict[str, tuple[str, int]] = {}
 
 
 encode = msgspec.msgpack.Encoder().encode

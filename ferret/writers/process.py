@@ -20,6 +20,7 @@ from ferret.writers.link import ChildLink, block_sigpipe, search_path
 from ferret.writers.threaded import IDLE_WAIT_S
 
 if TYPE_CHECKING:
+    from ferret.ambient import Source
     from ferret.batch import Batch, Origin
     from ferret.config import Settings
     from ferret.span import Record
@@ -109,11 +110,12 @@ class ProcessWriter(BoundedWriter):
 
     def _send(self, batch: Batch) -> bool:
         threads = {index: batch.threads[index] for index in {record[5] for record in batch.records}}
+        sources = _sources_of(batch)
         try:
-            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records))
+            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records, sources))
         except UnicodeEncodeError:  # a lone surrogate, such as os.fsdecode gives
             records = [_as_text(record) for record in batch.records]
-            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records))
+            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records, sources))
 
     def _replace_child(self) -> None:
         """Start a child, the first or another, and give it everything that is not known to be stored."""
@@ -186,6 +188,13 @@ class ProcessWriter(BoundedWriter):
     def _reopen(self, origin: Origin) -> None:  # noqa: ARG002 - the books have it
         self._link.forget()
         self._connect()
+
+
+def _sources_of(batch: Batch) -> dict[str, Source]:
+    sources = batch.sources
+    if not sources:
+        return {}
+    return {name: sources[name] for name in {record[2] for record in batch.records} if name in sources}
 
 
 def _as_text(record: Record) -> Record:

@@ -19,6 +19,7 @@ from ferret.tags import encode_outcome, encode_tags
 
 ids = st.integers(1, 2**60)
 texts = st.text(max_size=12)
+SOURCES = {"": ("empty.py", 1), "0": ("zero.py", 2**31)}
 
 
 @st.composite
@@ -28,13 +29,14 @@ def records(draw: st.DrawFn) -> Record:
     return (
         draw(ids), draw(st.just(0) | ids), draw(texts), start, start + draw(st.integers(0, 2**45)),
         draw(st.integers(0, len(THREADS) - 1)), draw(st.none() | texts.filter(bool)), encode_tags(draw(tags_strategy)),
-        None if outcome is None else encode_outcome(outcome),
+        None if outcome is None else encode_outcome(outcome), draw(st.just(0) | st.integers(0, 2**45)),
+        draw(st.just(-1) | st.integers(0, 2**45)),
     )  # fmt: skip
 
 
 @given(st.lists(records(), min_size=1, max_size=20))
 def test_a_batch_comes_back_as_it_was(found: list[Record]) -> None:
-    original = Batch(ORIGIN, 7, found, THREADS)
+    original = Batch(ORIGIN, 7, found, THREADS, sources=SOURCES)
     decoded = Segment.from_bytes(Segment.from_batch(original).to_bytes())
     assert list(decoded) == list(original)
     assert (decoded.id, decoded.run_id, decoded.process_id) == (original.id, ORIGIN.run_id, ORIGIN.process_id)
@@ -42,7 +44,7 @@ def test_a_batch_comes_back_as_it_was(found: list[Record]) -> None:
 
 @given(st.lists(records(), min_size=1, max_size=20))
 def test_spans_make_the_same_segment_as_the_batch_they_came_from(found: list[Record]) -> None:
-    original = Batch(ORIGIN, 7, found, THREADS)
+    original = Batch(ORIGIN, 7, found, THREADS, sources=SOURCES)
     again = Segment.from_spans(list(original), ORIGIN.token, 7)
     assert list(again) == list(original)
 

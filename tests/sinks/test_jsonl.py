@@ -56,7 +56,8 @@ def batch(
 ) -> Batch:
     encoded = encode_tags({"n": sequence} if tags is None else tags)
     records = [
-        (sequence * 10_000 + i + 1, 0, f"span {i}", 10 * i, 10 * i + 5, 0, None, encoded, None) for i in range(spans)
+        (sequence * 10_000 + i + 1, 0, f"span {i}", 10 * i, 10 * i + 5, 0, None, encoded, None, 0, -1)
+        for i in range(spans)
     ]
     return Batch(Origin(run_id, token, 123, ANCHOR), sequence, records, [ThreadInfo(1, "MainThread")], attempt)
 
@@ -191,6 +192,8 @@ records = st.tuples(
     st.none() | texts,
     st.dictionaries(texts, json_values, max_size=4).map(encode_tags),
     st.none() | st.tuples(texts, st.none() | texts, st.none() | texts).map(encode_outcome),
+    st.integers(0, 10**12),
+    st.integers(-1, 10**12),
 ).map(lambda record: (*record[:4], record[3] + record[4], *record[5:]))
 
 
@@ -918,7 +921,7 @@ def test_a_line_too_long_to_be_read_back_is_refused(tmp_path: Path, form: str) -
     sink = JsonlSink(tmp_path / form)
     sink.write(batch(0))
     huge = batch(1)
-    huge.records[1] = (*huge.records[1][:7], b'{"text":"%s"}' % (b"x" * MAX_LINE_BYTES), None)
+    huge.records[1] = (*huge.records[1][:7], b'{"text":"%s"}' % (b"x" * MAX_LINE_BYTES), *huge.records[1][8:])
     with pytest.raises(StorageError, match=r"spans\.jsonl.*more than could be read back"):
         sink.write(huge)
     sink.write(batch(2, 40_000))

@@ -30,7 +30,7 @@ INFO = ProcessInfo(run_id="run", token=TOKEN, process_id=123)
 
 
 def batch(sequence: int = 0, attempt: int = 1) -> Batch:
-    records = [(sequence + 1, 0, "x", 10, 20, 0, None, None, None)]
+    records = [(sequence + 1, 0, "x", 10, 20, 0, None, None, None, 0, -1)]
     return Batch(Origin("run", TOKEN, 123, 0), sequence, records, [ThreadInfo(1, "MainThread")], attempt)
 
 

@@ -1,0 +1,80 @@
+"""What the subcommands share: options, reading a file, errors for people, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ferret.cli.terminal import printable
+from ferret.errors import FerretError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ferret.cli.terminal import Watched
+    from ferret.models import RunInfo
+    from ferret.report import Report
+
+LINES = 20
+ROOM_FOR_BARS = 100
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="A BeaverDB file, or JSON lines, plain or gzipped.")]
+Namespace = Annotated[str, typer.Option(metavar="NAME", help="The spans' namespace in a BeaverDB file.")]
+Run = Annotated[
+    str | None,
+    typer.Option("--run", "-r", metavar="ID", help="A run's id, or its beginning. The latest run if not given."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs. Times are in seconds.")]
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """Commands and what they are for, as the end of a `--help`."""
+    width = max(len(command) for command, _ in lines)
+    shown = [f"$ {escape(command.ljust(width))}   [dim]{meaning}[/dim]".rstrip() for command, meaning in lines]
+    return "\n".join(["[bold]Examples[/bold]", *shown])
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """An expected error ends the command with one line on stderr and exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (FerretError, OSError) as error:
+        print(f"ferret: {printable(str(error))}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
+    """A report of the file, and the same as something to `expect` spans of; what cannot be read ends the command."""
+    from ferret.cli.terminal import Watched  # noqa: PLC0415
+    from ferret.report import Report, RunNotFoundError  # noqa: PLC0415
+    from ferret.sinks.reading import open_readable  # noqa: PLC0415
+
+    with plain_errors():
+        watched = Watched(open_readable(file, namespace))
+        try:
+            yield Report(watched), watched
+        except RunNotFoundError as error:
+            raise RunNotFoundError(f"{file}: {error}") from None
+        finally:
+            watched.close()
+
+
+def run_facts(info: RunInfo) -> dict[str, Any]:
+    """A run as JSON has it."""
+    return {**info.model_dump(mode="json"), "unclean": info.unclean}
+
+
+def print_json(value: Any) -> None:
+    """Print it for programs."""
+    # ASCII only: then no name can reach the terminal with a control character in it, in whatever encoding
+    json.dump(value, sys.stdout, indent=2)
+    print()

@@ -1,0 +1,37 @@
+"""`ferret runs`: what was recorded, and when."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ferret.cli.common import File, Json, Namespace, print_json, reading, run_facts
+from ferret.cli.terminal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ferret.models import RunInfo
+
+
+def runs(file: File, namespace: Namespace = "_ferret_trace", as_json: Json = False) -> None:
+    """List the runs in FILE, the latest last.
+
+    [yellow]unclean[/yellow] marks a run that still records, or that was killed
+    before it could store its ledger.
+    """
+    with reading(file, namespace) as (report, _):
+        found = report.runs()
+        if as_json:
+            print_json([run_facts(run) for run in found])
+        elif found:
+            _show_runs(found)
+        else:
+            print(f"{printable(file)}: no runs yet", file=sys.stderr)
+
+
+def _show_runs(found: Sequence[RunInfo]) -> None:
+    from ferret.cli import tables, terminal  # noqa: PLC0415
+
+    console = terminal.output()
+    terminal.show(console, tables.runs_table(found, short=terminal.has_width(console)))
