@@ -83,13 +83,13 @@ class _SpanIds:
 ids = _SpanIds()
 
 
-def register_thread() -> int:
+def register_thread(name: str | None = None) -> int:
     """Give the calling thread its index in `threads`; once per thread, and again after a fork.
 
     Without a lock: a signal handler may record while the code that it interrupted is in here.
     """
     index = _next_thread()
-    threads[index] = ThreadInfo(threading.get_ident(), plain_text(threading.current_thread().name))
+    threads[index] = ThreadInfo(threading.get_ident(), plain_text(name or threading.current_thread().name))
     if getattr(local, "owners", ()):
         local.own_index = index  # hidden, as long as the thread delivers
     else:

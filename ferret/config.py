@@ -52,6 +52,9 @@ class Settings(BaseModel):
     """Seconds that `overflow="block"` waits for room, at most; then the span is dropped and counted."""
     close_timeout: float = Field(10.0, gt=0, le=3600)
     """Seconds that `close()` waits for the sink, and that a failing batch is tried again, at most."""
+    check_sink: bool = True
+    """Whether making a profiler waits until the child of `process` has opened the sink, so that a sink that cannot work
+    raises. Otherwise recording begins 0.2 s earlier, and such a sink shows in the ledger, and by a warning."""
     handle_sigterm: bool = False
     """Whether SIGTERM closes the profiler before it does what it would have done. Needs the main thread."""
 
@@ -68,6 +71,7 @@ class Options(TypedDict, total=False):
     overflow: Overflow
     block_timeout: float
     close_timeout: float
+    check_sink: bool
     handle_sigterm: bool
 
 

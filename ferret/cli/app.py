@@ -14,6 +14,7 @@ import typer
 from ferret.cli.analyze import analyze
 from ferret.cli.common import examples
 from ferret.cli.plugins import plugins
+from ferret.cli.run import run
 from ferret.cli.runs import runs
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ def _flush_output() -> None:
 
 @app.callback(
     epilog=examples(
+        ("ferret run script.py", "record what its functions do"),
         ("ferret runs trace.db", "what was recorded, and when"),
         ("ferret analyze trace.db", "where the latest run spent its time"),
         ("ferret analyze trace.db --tree", "the same, as a call tree"),
@@ -55,7 +57,7 @@ def main(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Read back what a program did, as ferret recorded it."""
+    """Record what a program does, and look at it."""
     context.call_on_close(_flush_output)
 
     for stream in (sys.stdout, sys.stderr):
@@ -64,6 +66,15 @@ def main(
             reconfigure(errors="backslashreplace")
 
 
+app.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        ("ferret run script.py --its-own options", "record it into trace.db"),
+        ("ferret run -m pytest -q", "a module"),
+        ("ferret run --show -i 'pygments*' -m pygments -f html a.py", "one package, and the numbers at the end"),
+        ("ferret run --all --min-duration 1 script.py", "everything that took a millisecond"),
+    ),
+)(run)
 app.command(
     epilog=examples(
         ("ferret runs trace.db", "all runs, the latest last"),

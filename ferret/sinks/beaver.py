@@ -12,15 +12,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from beaver import BeaverDB
-from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES
 
 from ferret.errors import StorageError
 from ferret.segment import Segment
-from ferret.sinks.beaver_reader import BeaverReader, look_inside, run_prefix, runs_name
+from ferret.sinks.beaver_file import prepare_file
+from ferret.sinks.beaver_reader import BeaverReader, run_prefix, runs_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +164,7 @@ def open_db(path: str) -> BeaverDB:
     Raises:
         StorageError: the path cannot be used; the message says why, and what would be right. Nothing was changed.
     """
-    made = path != MEMORY and _prepare_file(path)
+    made = path != MEMORY and prepare_file(path)
     try:
         return BeaverDB(path)
     except Exception as error:
@@ -179,43 +178,3 @@ def close_db(db: BeaverDB) -> None:
     db.close()
     if not db._thread.is_alive():
         db._loop.close()
-
-
-def _prepare_file(path: str) -> bool:
-    """Check that the path can be written, and make the file if it is missing; whether it was."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise StorageError(f"{path!r} cannot be made: there is no directory {folder!r}; make it first")
-    if os.path.isdir(path):
-        raise StorageError(f"{path!r} is a directory: name a file in it, such as {os.path.join(path, 'trace.db')!r}")
-    try:
-        # for its owner only: spans tell what a program does, and with what
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        _check_file(path)
-        return False
-    except OSError as error:
-        raise StorageError(f"{path!r} cannot be made: {error.strerror}") from error
-    return True
-
-
-def _check_file(path: str) -> None:
-    """Refuse an existing file that BeaverDB 2 could not use, or would spoil, without touching it."""
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise StorageError(f"{path!r} cannot be written: choose another file, or change its permissions")
-    try:
-        tables, version = look_inside(path)
-    except sqlite3.Error as error:
-        if "not a database" in str(error):
-            raise StorageError(f"{path!r} is not a database, and was left as it is: choose another file") from error
-        raise StorageError(f"{path!r} cannot be read as a database, and was left as it is: {error}") from error
-    modern = any(table.startswith("__beaver_") for table in tables)
-    if tables & LEGACY_1X_TABLES:
-        raise StorageError(
-            f"{path!r} was written by beaver 1.x, which ferret cannot read, and was left as it is: choose another file, "
-            "or migrate it as beaver-db 2 describes"
-        )
-    if tables and not modern:
-        raise StorageError(f"{path!r} is another program's SQLite database, and was left as it is: choose another file")
-    if version > BEAVER_DB_VERSION:
-        raise StorageError(f"{path!r} was written by a newer beaver-db (schema {version}): update beaver-db")

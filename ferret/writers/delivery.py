@@ -44,13 +44,24 @@ def process_info(origin: Origin, writer: str) -> ProcessInfo:
         run_id=origin.run_id,
         token=origin.token,
         process_id=origin.process_id,
-        program=plain_text(Path(sys.argv[0]).name) if sys.argv and sys.argv[0] else "python",
+        program=_program(),
         argv=[plain_text(argument) for argument in sys.argv],
         python=platform.python_version(),
         host=socket.gethostname(),
         writer=writer,
         started_at=time.time(),
     )
+
+
+def _program() -> str:
+    """The script's name, or the module's behind `python -m`."""
+    words = getattr(sys, "argv", [])
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if words[:1] == ["-m"] and "-m" in sys.orig_argv:  # Python is still starting
+        return plain_text(sys.orig_argv[sys.orig_argv.index("-m") + 1])
+    if spec is not None and words[:1] == [spec.origin]:
+        return plain_text(spec.name.removesuffix(".__main__"))
+    return plain_text(Path(words[0]).name) if words and words[0] else "python"
 
 
 class Delivery:

@@ -61,7 +61,7 @@ class ProcessWriter(BoundedWriter):
             info={},
         )
         self._connect()
-        self._link.start(wait=True)
+        self._link.start(wait=config.check_sink)
 
     def _begin(self) -> None:
         self._deaths = 0

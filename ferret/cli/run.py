@@ -1,0 +1,109 @@
+"""`ferret run`: run a program, and record its functions."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from ferret.cli.common import Namespace, plain_errors
+from ferret.errors import ConfigError
+
+_DEFAULT_FILE = "trace.db"
+_IN_FILES = ("beaver", "jsonl")
+
+
+def run(
+    program: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="A script, a folder with a __main__.py, or with -m a module.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The program's own arguments.", show_default=False)
+    ] = None,
+    as_module: Annotated[
+        bool, typer.Option("-m", help="Run a module, as python -m does. Stands right before it.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help=f"The BeaverDB file to record into. [default: {_DEFAULT_FILE}]"
+        ),
+    ] = None,
+    sink: Annotated[
+        str | None, typer.Option(metavar="NAME[:TARGET]", help="Another sink instead, such as jsonl:spans.jsonl.")
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include", "-i", metavar="GLOB", help="Record only these modules, wherever they are. May be repeated."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", "-x", metavar="GLOB", help="Leave these modules out. May be repeated."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Record all Python functions, those of the standard library too.")
+    ] = False,
+    min_duration: Annotated[
+        float,
+        typer.Option(
+            "--min-duration", min=0.0, metavar="MS", help="Leave out calls shorter than this, in milliseconds."
+        ),
+    ] = 0.0,
+    children: Annotated[
+        bool, typer.Option("--children", help="Record child processes too: forked, spawned, or started as Python.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show where the time went, on stderr, when the program has ended.")
+    ] = False,
+    writer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How spans leave the program. [default: process]")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Record into this run. [default: a new one]")] = None,
+    namespace: Namespace = "_ferret_trace",
+) -> None:
+    """Run a program and record its functions, without a change to it.
+
+    Unless told otherwise, functions are recorded whose file is in the
+    program's own folder; with -m, in its package or the current folder.
+    Options of ferret stand before the program, and its own behind it.
+    """
+    from ferret.run import program as programs  # noqa: PLC0415
+    from ferret.run.selection import Selection  # noqa: PLC0415
+    from ferret.run.session import Plan  # noqa: PLC0415
+
+    with plain_errors():
+        given = list(arguments or ())
+        target = programs.module(program, given) if as_module else programs.script(program, given)
+        selection = Selection(
+            folders=target.folders, include=tuple(include or ()), exclude=tuple(exclude or ()), everything=everything,
+            main=target.main,
+        )  # fmt: skip
+        options: dict[str, Any] = {"namespace": namespace, "run_id": run_id or uuid.uuid4().hex, "writer": writer}
+        options |= _target(output, sink)
+        plan = Plan(
+            process_id=os.getpid(),
+            folder=target.folder,
+            selection=selection,
+            min_duration_ns=round(min_duration * 1e6),
+            options=options,
+            children=children,
+            show=show,
+            python_path=os.environ.get("PYTHONPATH"),
+        )
+        programs.become(target, plan)
+
+
+def _target(output: str | None, sink: str | None) -> dict[str, str]:
+    """Where the spans go; absolute, as child processes may run elsewhere."""
+    if output is not None and sink is not None:
+        raise ConfigError("--output names a file, and --sink something else: give one of them")
+    if output is None and sink is None and {"FERRET_SINK", "FERRET_DB_PATH"} & set(os.environ):
+        return {}
+    if sink is None:
+        return {"db_path": os.path.abspath(output or _DEFAULT_FILE)}
+    name, colon, target = sink.partition(":")
+    return {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}

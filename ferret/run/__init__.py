@@ -1,0 +1,1 @@
+"""Recording a program's functions, without a change to them."""

@@ -1,0 +1,196 @@
+"""A program under `ferret run`: what its interpreter does before the program begins, and after it has ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ferret.errors import FerretError
+from ferret.run.selection import Selection  # noqa: TC001 - msgspec decodes into it
+from ferret.tags import plain_text
+
+if TYPE_CHECKING:
+    from ferret.core import Profiler
+    from ferret.models import DeliveryReport
+    from ferret.run.tracer import FunctionTracer
+
+VARIABLE = "_FERRET_RUN"
+"""The environment variable in which a `Plan` travels to the interpreter that runs the program."""
+
+STARTUP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "startup")
+"""The folder whose `sitecustomize` calls `begin`."""
+
+_HELPERS = ("ferret.writers.child", "multiprocessing.resource_tracker")
+"""Python processes that are no part of the program."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to record, and where to.
+
+    Attributes:
+        process_id: the program's own process; others that find the plan are its children.
+        folder: what will be `sys.path[0]`.
+        selection: which functions.
+        min_duration_ns: calls that took less are left out.
+        options: keywords of `Profiler`.
+        children: whether to record child processes too.
+        show: whether to show the numbers at the end.
+        python_path: `PYTHONPATH` as it was; None if it was not set.
+    """
+
+    process_id: int
+    folder: str
+    selection: Selection
+    min_duration_ns: int
+    options: dict[str, Any]
+    children: bool
+    show: bool
+    python_path: str | None
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment, such that a Python that starts in it begins with `begin`."""
+        path = STARTUP if self.python_path is None else STARTUP + os.pathsep + self.python_path
+        return os.environ | {VARIABLE: msgspec.json.encode(self).decode(), "PYTHONPATH": path}
+
+
+def begin(before: set[str]) -> None:
+    """Start recording. Called once, by `ferret.run.startup.sitecustomize`.
+
+    Args:
+        before: the modules that were imported already.
+    """
+    plan = msgspec.json.decode(os.environ[VARIABLE], type=Plan)
+    if any(helper in word for helper in _HELPERS for word in sys.orig_argv):
+        return
+    if not plan.children:
+        _restore_environment(plan)
+    global _session  # noqa: PLW0603 - lifecycle holds it weakly
+    _session = session = Session(plan)
+    try:
+        session.start()
+    except FerretError as error:
+        if not session.is_child:
+            sys.stderr.write(f"ferret: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)  # an exception would be told as an error of Python's own start
+        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {error}\n")
+    _make_way(plan.folder, before)
+
+
+def _restore_environment(plan: Plan) -> None:
+    del os.environ[VARIABLE]
+    if plan.python_path is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = plan.python_path
+
+
+def _make_way(folder: str, before: set[str]) -> None:
+    """Let the program import a module of its own folder, where one of the same name was imported for ferret's sake.
+
+    A `queue.py` beside the script comes before the standard library's. Ferret keeps the module that it has.
+    """
+    try:
+        own = {name.partition(".")[0] for name in os.listdir(folder or ".")}
+    except OSError:
+        return
+    for name in {name.partition(".")[0] for name in sys.modules.keys() - before} & own - {"ferret"}:
+        for module in list(sys.modules):
+            if module == name or module.startswith(f"{name}."):
+                del sys.modules[module]
+
+
+_session: Session | None = None
+
+_OPTIONS = {
+    "writer": "process",  # most of the work is done on another core, and a kill takes 0.1 s
+    "overflow": "block",  # a call that is not recorded would be worse than one that waits
+    "block_timeout": 60.0,
+    "handle_sigterm": True,
+    "check_sink": False,  # the program starts at once; `_check_target` looks before
+}
+"""Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
+
+
+class Session:
+    """One process's recording: a profiler with a tracer in front. `close` ends both; safe from any thread."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._profiler: Profiler | None = None
+        self._tracer: FunctionTracer | None = None
+        self.is_child = os.getpid() != plan.process_id
+
+    def start(self) -> None:
+        """Begin to record; in a child process only once a selected function is called.
+
+        Raises:
+            FerretError: an option is wrong, or the sink cannot be used.
+        """
+        from ferret.run.tracer import FunctionTracer  # noqa: PLC0415 - helper processes do without
+
+        recorder: Any = self._make_profiler if self.is_child else self._make_profiler()
+        tracer = FunctionTracer(recorder, self._plan.selection, min_duration_ns=self._plan.min_duration_ns)
+        tracer.start()
+        self._tracer = tracer
+
+    def _make_profiler(self) -> Profiler:
+        from ferret import lifecycle  # noqa: PLC0415
+        from ferret.config import ENV_PREFIX  # noqa: PLC0415
+        from ferret.core import Profiler  # noqa: PLC0415
+        from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
+
+        options = {name: value for name, value in _OPTIONS.items() if ENV_PREFIX + name.upper() not in os.environ}
+        options |= {name: value for name, value in self._plan.options.items() if value is not None}
+        if threading.current_thread() is not threading.main_thread():
+            options.pop("handle_sigterm", None)
+        if options.get("writer") == "process" and options.get("db_path"):
+            prepare_file(options["db_path"])
+        profiler = Profiler(**cast("Any", options))
+        self._profiler = profiler
+        lifecycle.forget(profiler)  # it is this session that closes
+        lifecycle.watch(self)
+        return profiler
+
+    def close(self) -> DeliveryReport:
+        """Store everything, and show it if that was asked for."""
+        assert self._profiler is not None
+        if self._tracer is not None:
+            self._tracer.stop()
+        report = self._profiler.close()
+        from ferret import lifecycle  # noqa: PLC0415 - it is imported already
+
+        lifecycle.forget(self)
+        if not self.is_child:
+            self._say_goodbye(report)
+        return report
+
+    def _say_goodbye(self, report: DeliveryReport) -> None:
+        """Tell at a terminal where the spans are, or show the numbers; on stderr, as stdout is the program's."""
+        assert self._profiler is not None
+        settings = self._profiler.settings
+        file = settings.db_path if settings.sink is None else settings.sink.partition(":")[2]
+        sys.stdout.flush()
+        if self._plan.show:
+            command = [sys.executable, "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
+            command += ["--namespace", settings.namespace]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False)
+        elif sys.stderr.isatty():
+            spans = f"{report.written:,} spans" if report.written != 1 else "1 span"
+            sys.stderr.write(plain_text(f"ferret: {spans} in {os.path.relpath(file)} · ferret analyze {file}") + "\n")
+
+    def _after_fork(self) -> None:
+        assert self._profiler is not None
+        self.is_child = True
+        self._profiler._after_fork()
+        if self._tracer is None:
+            return
+        if self._plan.children:
+            self._tracer.after_fork()
+        else:
+            self._tracer.leave()
