@@ -44,7 +44,7 @@ class Callbacks(NamedTuple):
     """End the call of a generator or coroutine that was dropped, or will run no more, when it last ran."""
 
 
-def make_callbacks(
+def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
     calls: Calls,
     recorder: Recorder,
     plain: dict[int, str],
@@ -181,7 +181,7 @@ def make_callbacks(
             if len(queue) >= gauge.alarm:
                 gauge.rouse()
 
-    by_event = {
+    by_event: dict[int, Callback] = {
         _events.PY_START: on_start,
         _events.PY_RETURN: on_return,
         _events.PY_UNWIND: on_unwind,

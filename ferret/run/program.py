@@ -114,4 +114,4 @@ def become(program: Program, plan: Plan) -> NoReturn:
     flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag not in _NOT_PASSED_ON]  # type: ignore[attr-defined]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *flags, *program.words], plan.environment())
+    os.execve(sys.executable, [sys.executable, *flags, *program.words], plan.environment())  # noqa: S606

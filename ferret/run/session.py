@@ -150,7 +150,7 @@ class Session:
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
         if options.get("writer") == "process" and options.get("db_path"):
-            prepare_file(options["db_path"])
+            prepare_file(str(options["db_path"]))
         profiler = Profiler(**cast("Any", options))
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes

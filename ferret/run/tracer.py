@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from ferret.run.callbacks import Callbacks
-    from ferret.run.calls import Stack
     from ferret.run.selection import Selection
     from ferret.span import Recorder
 
