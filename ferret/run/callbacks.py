@@ -47,7 +47,7 @@ class Callbacks(NamedTuple):
 def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
     calls: Calls,
     recorder: Recorder,
-    plain: dict[int, str],
+    plain: dict[int, str | None],
     begin: Begin,
     new_thread: NewThread,
     least_ns: int,
@@ -57,8 +57,8 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     Args:
         calls: the state that they share.
         recorder: takes the spans.
-        plain: the span names of the functions that need no more care, by the id of their code.
-        begin: asked at the beginning of all others; what it returns goes to `sys.monitoring`.
+        plain: the span names of the functions that need no more care, by the id of their code; None for others.
+        begin: asked at the beginning of those, and of functions that are new; what it returns goes to `sys.monitoring`.
         new_thread: asked when a thread calls a recorded function for the first time.
         least_ns: calls that took less are not recorded.
     """
@@ -68,7 +68,10 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     frame_at = sys._getframe
 
     def on_start(code: CodeType, _offset: int) -> object:
-        name = plain.get(id(code))
+        try:
+            name = plain[id(code)]
+        except KeyError:
+            return begin(code)
         if name is None:
             return begin(code)
         try:
@@ -81,14 +84,15 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
 
     def on_return(code: CodeType, _offset: int, _result: object) -> None:
         end = perf_counter_ns()
-        stack = getattr(local, "stack", None)
-        if not stack:
+        try:
+            stack = local.stack
+            call = stack.pop()
+        except AttributeError:  # nothing was recorded in this thread, or its calls are left out
             return
-        call = stack[-1]
         span_id, start, nested, own_code, name, more = call
         if own_code is not code:  # a hook that is not recorded, or a call that began before the recording
+            stack.append(call)
             return
-        stack.pop()
         if more is not None:
             end_with_care(stack, call, end, None)
             return
@@ -141,20 +145,24 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
 
     def on_yield(code: CodeType, _offset: int, _value: object) -> None:
         now = perf_counter_ns()
-        stack = getattr(local, "stack", None)
-        if not stack:
+        try:
+            stack = local.stack
+            call = stack.pop()
+        except AttributeError:
             return
-        call = stack[-1]
         if call[3] is not code:
+            stack.append(call)
             return
-        stack.pop()
         more = call[5]
         more.stopped = now
         stack[-1][2] += now - more.resumed
 
     def on_resume(code: CodeType, _offset: int, _error: object = None) -> None:
-        call = suspendable.get(id(frame_at(1)))
-        if call is None or call[3] is not code:
+        try:
+            call = suspendable[id(frame_at(1))]
+        except KeyError:
+            return
+        if call[3] is not code:
             return
         try:
             stack = local.stack

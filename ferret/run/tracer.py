@@ -64,7 +64,7 @@ class FunctionTracer:
         self._calls = Calls()
         self._adoption = Adoption(self._calls)
         self._hooks = {id(code): hook for code, hook in self._adoption.hooks.items()}
-        self._plain: dict[int, str] = {}
+        self._plain: dict[int, str | None] = {}
         self._careful: dict[int, tuple[str | None, bool]] = {}
         self._codes: dict[int, weakref.ref[CodeType]] = {}
         self._callbacks: Callbacks | None = None
@@ -185,6 +185,7 @@ class FunctionTracer:
         _monitoring.set_local_events(self._tool, code, _IN_GENERATORS if suspends else _IN_FUNCTIONS)
         if suspends or hooked:
             self._careful[key] = (name, suspends)
+            self._plain[key] = None
         elif name is not None:
             self._plain[key] = name
         return True

@@ -24,8 +24,9 @@ def test_a_keyword_goes_before_the_environment_and_that_before_the_default() -> 
 def test_every_option_can_come_from_the_environment(name: str) -> None:
     texts: dict[str, tuple[str, Any]] = {
         "sink": ("null", "null"), "sink_options": ('{"a": 1}', {"a": 1}), "fallback_sink": ("null", "null"),
-        "overflow": ("block", "block"), "handle_sigterm": ("true", True), "check_sink": ("false", False), "batch_size": ("3", 3),
-        "max_queue": ("3", 3), "flush_interval": ("3", 3.0), "block_timeout": ("3", 3.0), "close_timeout": ("3", 3.0),
+        "overflow": ("block", "block"), "handle_sigterm": ("true", True), "check_sink": ("false", False),
+        "batch_size": ("3", 3), "max_queue": ("3", 3),
+        "flush_interval": ("3", 3.0), "block_timeout": ("3", 3.0), "close_timeout": ("3", 3.0),
     }  # fmt: skip
     text, value = texts.get(name, ("some text", "some text"))
     assert getattr(load_settings({}, {f"FERRET_{name.upper()}": text}), name) == value
