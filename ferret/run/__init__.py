@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ferret.core import Profiler
 
 __all__ = ["recording"]
 
 
-@contextmanager
-def recording(
-    profiler: Profiler,
-    *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    folders: Sequence[str] = (),
-    everything: bool = False,
-    min_duration: float = 0.0,
-) -> Iterator[None]:
+class recording:  # noqa: N801 - reads as a statement: `with recording(profiler):`
     """Record the functions that are called within the block, in this thread and those that begin meanwhile.
 
     One block at a time in a process. The functions around the block are not recorded, only what it calls.
@@ -36,15 +26,27 @@ def recording(
         min_duration: seconds; leave out calls that took less.
 
     Raises:
-        FerretError: functions are being recorded already, or other tools use `sys.monitoring` to the full.
+        FerretError: from entering it: functions are being recorded already, or other tools use `sys.monitoring` to the full.
     """
-    from ferret.run.selection import Selection  # noqa: PLC0415 - `ferret run` starts its helpers through this package
-    from ferret.run.tracer import FunctionTracer  # noqa: PLC0415
 
-    selection = Selection(tuple(folders), tuple(include), tuple(exclude), everything)
-    tracer = FunctionTracer(profiler, selection, min_duration_ns=round(min_duration * 1e9))
-    tracer.start()
-    try:
-        yield
-    finally:
-        tracer.stop()
+    def __init__(
+        self,
+        profiler: Profiler,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        folders: Sequence[str] = (),
+        everything: bool = False,
+        min_duration: float = 0.0,
+    ) -> None:
+        from ferret.run.selection import Selection  # noqa: PLC0415 - `ferret run` starts its helpers by this package
+        from ferret.run.tracer import FunctionTracer  # noqa: PLC0415
+
+        selection = Selection(tuple(folders), tuple(include), tuple(exclude), everything)
+        self._tracer = FunctionTracer(profiler, selection, min_duration_ns=round(min_duration * 1e9))
+
+    def __enter__(self) -> None:
+        self._tracer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._tracer.stop()
