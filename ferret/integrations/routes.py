@@ -32,7 +32,7 @@ def route_of(scope: Mapping[str, Any], outer_root: str) -> str:
         route = next(
             (one for one in routes if getattr(one, "endpoint", None) is endpoint and _matches(one, rest)), None
         )
-    if route is not None and _is_mount(route):  # the application in it chose nothing that can be seen from here
+    if (route is None and prefix) or _is_mount(route):  # the application in the mount chose nothing that can be seen
         return f"{prefix or route.path}/{{path}}"
     template = _template(route, scope)
     return prefix + template if template else ""

@@ -68,7 +68,7 @@ BAD = [
     f"00-{TRACE}-{PARENT}-.0",
     f"00-{TRACE}-{PARENT}-0x",
     f"00-{TRACE}-{PARENT}-0A",
-    f"00-{'١' * 32}-{PARENT}-01",
+    f"00-{'\u0661' * 32}-{PARENT}-01",
     f"{CAME}\n",
     f"00_{TRACE}_{PARENT}_01",
     CAME * 1000,
