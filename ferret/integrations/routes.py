@@ -22,7 +22,8 @@ def route_of(scope: Mapping[str, Any], outer_root: str) -> str:
         scope: the ASGI scope.
         outer_root: the scope's `root_path` as the server gave it, before any mount.
     """
-    route, endpoint = scope.get("route"), scope.get("endpoint")
+    route: Any = scope.get("route")
+    endpoint = scope.get("endpoint")
     if route is None and endpoint is None:
         return ""
     path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))

@@ -1,0 +1,324 @@
+"""The spans of a test session: collection, modules, tests, their phases, and fixtures.
+
+    pytest
+      collection
+        collect tests/test_shop.py
+      tests/test_shop.py
+        tests/test_shop.py::test_buy      outcome, durations, markers, params
+          setup
+            fixture db                    scope, param
+          call
+          teardown
+            fixture db teardown
+
+A fixture's span is below the phase that paid for it: a session's fixture below the first test that asked for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ferret.core import Profiler
+    from ferret.span import Span
+
+_LONGEST = 200
+"""Characters of a parameter that are kept."""
+
+
+class Spans:
+    """Makes the spans. Registered as a plugin; everything happens in pytest's thread."""
+
+    def __init__(self, profiler: Profiler) -> None:
+        self._profiler = profiler
+        self._module: tuple[str, Span] | None = None
+        self._test: _Test | None = None
+        self._teardowns: dict[pytest.FixtureDef[Any], Span] = {}
+
+    def close(self) -> None:
+        """End what is still open: after an interruption, that is the module."""
+        self._enter_module(None)
+
+    # -- collection --------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """A span for all of it."""
+        with self._profiler.measure("collection"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """A span for each file, which is imported meanwhile."""
+        if not isinstance(collector, pytest.File):
+            return (yield)
+        with self._profiler.measure(f"collect {collector.nodeid}") as span:
+            report = yield
+            if report.failed:
+                _mark_failed(span, "CollectError", report.longreprtext)
+            return report
+
+    # -- tests -------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """A span for the test, within one for its module."""
+        self._enter_module(_module_of(item))
+        tags: dict[str, Any] = {"markers": sorted({mark.name for mark in item.iter_markers()})}
+        if params := _params_of(item):
+            tags["params"] = params
+        with self._profiler.measure(item.nodeid, tags) as span:
+            self._test = test = _Test(span)
+            try:
+                result = yield
+            except BaseException:
+                test.interrupted()
+                raise
+            else:
+                test.end()
+            finally:
+                self._test = None
+        if nextitem is None or _module_of(nextitem) != _module_of(item):
+            self._enter_module(None)
+        return result
+
+    def _enter_module(self, nodeid: str | None) -> None:
+        if self._module is not None:
+            if self._module[0] == nodeid:
+                return
+            self._module[1].__exit__(None, None, None)
+            self._module = None
+        if nodeid:
+            self._module = (nodeid, self._profiler.measure(nodeid).__enter__())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        """The first phase."""
+        return (yield from self._phase("setup"))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """The test itself."""
+        return (yield from self._phase("call"))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """The last phase."""
+        return (yield from self._phase("teardown"))
+
+    def _phase(self, name: str) -> Generator[None, object, object]:
+        test = self._test
+        if test is None:  # somebody runs a phase outside of the protocol
+            return (yield)
+        test.begin(self._profiler.measure(name))
+        try:
+            return (yield)
+        finally:
+            test.running = False  # its span ends with its report, which alone knows what an exception means
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """How a phase went."""
+        report = yield
+        if self._test is not None and not self._test.running:  # while it runs, it is the report of a subtest
+            self._test.reported(report, call)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A subtest: known only when it is over. Its span begins when it did."""
+        context = getattr(report, "context", None)
+        if self._test is None or not self._test.running or context is None:
+            return
+        name = f"subtest {context.msg}" if context.msg else "subtest"
+        span = self._profiler.start(name, {"outcome": _outcome(report), **dict(context.kwargs)})
+        span.start_ns -= int(report.duration * 1e9)
+        if report.failed:
+            _mark_failed(span, "", report.longreprtext)
+        span.end()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """A coroutine may be run in a task that is older than the test, and knows nothing of its span: tell it."""
+        test = pyfuncitem.obj
+        if not inspect.iscoroutinefunction(test):
+            return (yield)
+        current, span_id = self._profiler.current, self._profiler.current.get()
+
+        @functools.wraps(test)
+        async def told(*args: Any, **kwargs: Any) -> Any:
+            token = current.set(span_id)
+            try:
+                return await test(*args, **kwargs)
+            finally:
+                current.reset(token)
+
+        pyfuncitem.obj = told
+        try:
+            return (yield)
+        finally:
+            pyfuncitem.obj = test
+
+    # -- fixtures ----------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """A span for the setup of a fixture; and one for its teardown, if it has any."""
+        tags: dict[str, Any] = {"fixture": fixturedef.argname, "scope": fixturedef.scope}
+        if hasattr(request, "param"):
+            tags["param"] = _short(request.param)
+        finalizers = _finalizers(fixturedef)
+        before = len(finalizers)
+        with self._profiler.measure(f"fixture {fixturedef.argname}", tags) as span:
+            try:
+                return (yield)
+            except (pytest.skip.Exception, pytest.xfail.Exception) as reason:
+                span.end("skipped" if isinstance(reason, pytest.skip.Exception) else "xfailed")
+                raise
+            finally:
+                if len(finalizers) > before:
+                    # the last to be added is the first to be called
+                    fixturedef.addfinalizer(functools.partial(self._begin_teardown, fixturedef, tags))
+
+    def _begin_teardown(self, fixturedef: pytest.FixtureDef[Any], tags: dict[str, Any]) -> None:
+        span = self._profiler.measure(f"fixture {fixturedef.argname} teardown", tags).__enter__()
+        self._teardowns[fixturedef] = span
+        finalizers = _finalizers(fixturedef)
+        finalizers[:] = [_watched(finalizer, span) for finalizer in finalizers]
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """Called when all that a fixture left to do is done."""
+        span = self._teardowns.pop(fixturedef, None)
+        if span is not None:
+            span.__exit__(None, None, None)
+
+
+class _Test:
+    """A test that runs: its span, that of the phase it is in, and what is known of its outcome."""
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.running = False
+        """Whether the phase's own code runs; its span is open until its report is there."""
+        self._phase: Span | None = None
+        self._durations: dict[str, float] = {}
+        self._outcome = ""
+        self._reason = ""
+        self._error: BaseException | None = None
+
+    def begin(self, phase: Span) -> None:
+        self._end_phase("ok")
+        self._phase = phase.__enter__()
+        self.running = True
+
+    def reported(self, report: pytest.TestReport, call: pytest.CallInfo[Any]) -> None:
+        error = call.excinfo.value if call.excinfo is not None else None
+        outcome = _outcome(report)
+        if report.when == "setup":  # also the second time, when a plugin runs a test again
+            self._outcome, self._error = "", None
+        if outcome in {"failed", "error"}:
+            self._error = self._error or error or AssertionError(report.longreprtext)
+            self._end_phase("error", self._error if error is None else error)
+        else:
+            self._end_phase("ok" if outcome == "passed" else outcome)
+        if report.when == "call" or outcome != "passed":
+            self._outcome = outcome if self._outcome != "failed" else "failed"
+            self._reason = _reason(report) or self._reason
+        self._durations[report.when or "?"] = round(report.duration, 6)
+
+    def interrupted(self) -> None:
+        """The session ends in the middle of the test."""
+        self.running = False
+        self._end_phase("interrupted")
+        self._tell("interrupted")
+        self.span.end("interrupted")
+
+    def end(self) -> None:
+        self._end_phase("ok")
+        self._tell(self._outcome or "?")
+        if self._error is not None and self._outcome in {"failed", "error"}:
+            self.span.fail(self._error)
+
+    def _tell(self, outcome: str) -> None:
+        reason = {"reason": self._reason} if self._reason else {}
+        self.span.annotate(outcome=outcome, durations=self._durations, **reason)
+
+    def _end_phase(self, status: str, error: BaseException | None = None) -> None:
+        phase, self._phase = self._phase, None
+        if phase is not None:
+            if error is not None:
+                phase.fail(error)
+            else:
+                phase.end(status)
+            phase.__exit__(None, None, None)
+
+
+def _module_of(item: pytest.Item) -> str | None:
+    return next((node.nodeid for node in item.listchain() if isinstance(node, pytest.File)), None)
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    """In pytest's words: passed, failed, skipped, xfailed, xpassed; error for a failure of setup or teardown."""
+    if hasattr(report, "wasxfail"):
+        return {"skipped": "xfailed", "passed": "xpassed"}.get(report.outcome, report.outcome)
+    return "error" if report.failed and report.when != "call" else report.outcome
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why it was skipped, or expected to fail."""
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return ""
+
+
+def _params_of(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return {name: _short(value) for name, value in callspec.params.items()} if callspec is not None else {}
+
+
+def _short(value: Any) -> Any:
+    """A parameter as a tag: small plain values as they are, others as their `repr`, cut."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception:  # noqa: BLE001 - the tests' own objects
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _mark_failed(span: Span, kind: str, text: str) -> None:
+    model = span.model
+    model.status, model.error, model.error_type = "error", text, kind or None
+
+
+def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[Callable[[], object]]:
+    """What a fixture will do when it is torn down. Not public: where it is not to be had, no teardown has a span."""
+    finalizers = getattr(fixturedef, "_finalizers", None)
+    return finalizers if isinstance(finalizers, list) else []
+
+
+def _watched(finalizer: Callable[[], object], span: Span) -> Callable[[], None]:
+    def watched() -> None:
+        try:
+            finalizer()
+        except BaseException as error:
+            _mark_failed(span, type(error).__name__, str(error))
+            raise
+
+    return watched
