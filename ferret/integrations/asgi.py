@@ -44,7 +44,8 @@ class FerretMiddleware:
     FastAPI tells it, or `GET (no route)`; a method that HTTP does not know is `HTTP`. So there are never more names than
     routes. The span is the current one while the application works. It ends with the response's body: what runs
     afterwards, such as background tasks, is still below it. Errors are responses of 500 and more, and whatever the
-    application raises. A request whose client goes away, or that is cancelled, ends with status `cancelled`.
+    application raises. A client that goes away too early is no error, but a tag, `client.disconnected`; a request that
+    the server cancels has the status `cancelled`.
 
     An incoming `traceparent` makes the caller's span the parent; `ferret.integrations.traceparent` has the header for
     what the application asks of others. Of the URL the path is kept, and not the query, where secrets may be.
@@ -135,17 +136,15 @@ class _Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self.end("cancelled")
+            self.end("ok" if self.left else "cancelled")
             raise
         except BaseException as error:
             if self.left and (isinstance(error, OSError) or type(error).__name__ in _LEFT):
-                self.end(self.when_left)
+                self.end("ok")
             elif not self.ended:
                 self.describe()  # and the span ends with the error, as it passes
             raise
         self.end(self.outcome())
-
-    when_left = "cancelled"
 
     def outcome(self) -> str:
         """The status of the span, after an application that returned."""
@@ -243,9 +242,8 @@ class _Request(_Exchange):
         return kind == "http.response.pathsend" and not self.trailers
 
     def outcome(self) -> str:
-        if self.status >= 500:
-            return "error"
-        return "cancelled" if self.left else "error"  # no whole response: the server will send a 500, or cut it off
+        # without a whole response, the server will send a 500, or cut the client off
+        return "ok" if self.left and self.status < 500 else "error"
 
     def describe(self) -> None:
         route = self.route()
@@ -255,6 +253,8 @@ class _Request(_Exchange):
         tags["http.request.method"] = method if known else "_OTHER"
         if not known:
             tags["http.request.method_original"] = method
+        if self.left:
+            tags["client.disconnected"] = True
         self.span.name = f"{method if known else 'HTTP'} {route or NO_ROUTE}"
         self.span.annotate(**tags)
 
@@ -263,8 +263,6 @@ class _Connection(_Exchange):
     """A websocket connection, from the handshake to its end."""
 
     __slots__ = ()
-
-    when_left = "ok"  # somebody must end it
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -12,6 +12,7 @@
             fixture db teardown
 
 A fixture's span is below the phase that paid for it: a session's fixture below the first test that asked for it.
+What an async fixture records itself is below its span, except under anyio's plugin when an older fixture shares its loop.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Spans:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self) -> Generator[None, object, object]:
         """A span for all of it."""
+        __tracebackhide__ = True
         with self._profiler.measure("collection"):
             return (yield)
 
@@ -73,6 +75,7 @@ class Spans:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """A span for the test, within one for its module."""
+        __tracebackhide__ = True
         self._enter_module(_module_of(item))
         tags: dict[str, Any] = {"markers": sorted({mark.name for mark in item.iter_markers()})}
         if params := _params_of(item):
@@ -104,19 +107,23 @@ class Spans:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
         """The first phase."""
+        __tracebackhide__ = True
         return (yield from self._phase("setup"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """The test itself."""
+        __tracebackhide__ = True
         return (yield from self._phase("call"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """The last phase."""
+        __tracebackhide__ = True
         return (yield from self._phase("teardown"))
 
     def _phase(self, name: str) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         test = self._test
         if test is None:  # somebody runs a phase outside of the protocol
             return (yield)
@@ -145,12 +152,15 @@ class Spans:
         span = self._profiler.start(name, {"outcome": _outcome(report), **dict(context.kwargs)})
         span.start_ns -= int(report.duration * 1e9)
         if report.failed:
-            _mark_failed(span, "", report.longreprtext)
+            self._test.failed_subtests += 1
+            crash = getattr(report.longrepr, "reprcrash", None)
+            _mark_failed(span, "", getattr(crash, "message", report.longreprtext))
         span.end()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
         """A coroutine may be run in a task that is older than the test, and knows nothing of its span: tell it."""
+        __tracebackhide__ = True
         test = pyfuncitem.obj
         if not inspect.iscoroutinefunction(test):
             return (yield)
@@ -158,6 +168,7 @@ class Spans:
 
         @functools.wraps(test)
         async def told(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             token = current.set(span_id)
             try:
                 return await test(*args, **kwargs)
@@ -177,6 +188,7 @@ class Spans:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
         """A span for the setup of a fixture; and one for its teardown, if it has any."""
+        __tracebackhide__ = True
         tags: dict[str, Any] = {"fixture": fixturedef.argname, "scope": fixturedef.scope}
         if hasattr(request, "param"):
             tags["param"] = _short(request.param)
@@ -185,8 +197,8 @@ class Spans:
         with self._profiler.measure(f"fixture {fixturedef.argname}", tags) as span:
             try:
                 return (yield)
-            except (pytest.skip.Exception, pytest.xfail.Exception) as reason:
-                span.end("skipped" if isinstance(reason, pytest.skip.Exception) else "xfailed")
+            except (pytest.skip.Exception, pytest.xfail.Exception):
+                span.end()  # no error
                 raise
             finally:
                 if len(finalizers) > before:
@@ -213,6 +225,7 @@ class _Test:
         self.span = span
         self.running = False
         """Whether the phase's own code runs; its span is open until its report is there."""
+        self.failed_subtests = 0
         self._phase: Span | None = None
         self._durations: dict[str, float] = {}
         self._outcome = ""
@@ -233,7 +246,7 @@ class _Test:
             self._error = self._error or error or AssertionError(report.longreprtext)
             self._end_phase("error", self._error if error is None else error)
         else:
-            self._end_phase("ok" if outcome == "passed" else outcome)
+            self._end_phase("ok")
         if report.when == "call" or outcome != "passed":
             self._outcome = outcome if self._outcome != "failed" else "failed"
             self._reason = _reason(report) or self._reason
@@ -248,6 +261,12 @@ class _Test:
 
     def end(self) -> None:
         self._end_phase("ok")
+        if self.failed_subtests and self._outcome == "passed":  # pytest will say so, too, but not before it counts
+            plural = "s" if self.failed_subtests > 1 else ""
+            self._outcome, self._error = (
+                "failed",
+                AssertionError(f"contains {self.failed_subtests} failed subtest{plural}"),
+            )
         self._tell(self._outcome or "?")
         if self._error is not None and self._outcome in {"failed", "error"}:
             self.span.fail(self._error)
@@ -315,6 +334,7 @@ def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[Callable[[], object]
 
 def _watched(finalizer: Callable[[], object], span: Span) -> Callable[[], None]:
     def watched() -> None:
+        __tracebackhide__ = True
         try:
             finalizer()
         except BaseException as error:

@@ -167,7 +167,7 @@ def test_a_client_that_goes_while_it_is_waited_for(profiler: Profiler, error: ty
     else:
         asyncio.run(task)
     (span,) = profiler.sink.spans
-    assert (span.status, span.error_type) == ("cancelled", None)
+    assert (span.status, span.error_type, span.tags["client.disconnected"]) == ("ok", None, True)
 
 
 def test_a_client_that_goes_while_it_is_sent_to(profiler: Profiler) -> None:
@@ -175,7 +175,7 @@ def test_a_client_that_goes_while_it_is_sent_to(profiler: Profiler) -> None:
     with pytest.raises(OSError, match="gone"):
         asyncio.run(Server(gone_after=3).serve(app))
     (span,) = profiler.sink.spans
-    assert span.status == "cancelled"
+    assert (span.status, span.tags["client.disconnected"]) == ("ok", True)
     assert span.tags["http.response.status_code"] == 200
 
 
@@ -207,18 +207,21 @@ def test_the_disconnect_after_a_whole_answer_is_none(profiler: Profiler) -> None
 
     asyncio.run(Server(GONE).serve(FerretMiddleware(app, profiler)))
     (span,) = profiler.sink.spans
-    assert span.status == "ok"
+    assert (span.status, "client.disconnected" in span.tags) == ("ok", False)
 
 
-def test_a_cancelled_request_is_recorded_as_such(profiler: Profiler) -> None:
+@pytest.mark.parametrize(("gives", "status"), [([], "cancelled"), ([GONE], "ok")])
+def test_a_cancelled_request_is_recorded_as_such(profiler: Profiler, gives: list[Any], status: str) -> None:
     async def main() -> None:
         entered = asyncio.Event()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
+            if gives:  # the server tells that the client went, and cancels what is left
+                await receive()
             entered.set()
             await receive()
 
-        task = asyncio.create_task(Server().serve(FerretMiddleware(app, profiler)))
+        task = asyncio.create_task(Server(*gives).serve(FerretMiddleware(app, profiler)))
         await entered.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -226,7 +229,7 @@ def test_a_cancelled_request_is_recorded_as_such(profiler: Profiler) -> None:
 
     asyncio.run(main())
     (span,) = profiler.sink.spans
-    assert (span.name, span.status, span.error_type) == ("GET (no route)", "cancelled", None)
+    assert (span.name, span.status, span.error_type) == ("GET (no route)", status, None)
 
 
 # -- traces of several services ------------------------------------------------------------------------------------

@@ -272,4 +272,6 @@ def test_a_client_that_hangs_up_in_the_middle_of_a_stream(profiler: Profiler) ->
     hello, stream = profiler.sink.spans
     assert (hello.name, hello.status) == ("GET /hello/{who}", "ok")
     assert hello.tags["client.address"] == "127.0.0.1"
-    assert (stream.name, stream.status, stream.error_type) == ("GET /endless", "cancelled", None)
+    assert (stream.name, stream.status, stream.error_type) == ("GET /endless", "ok", None)
+    assert stream.tags["client.disconnected"] is True
+    assert "client.disconnected" not in hello.tags
