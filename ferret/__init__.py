@@ -2,6 +2,9 @@
 
 Everything that users rely on is here; the modules behind it are imported when a name is first used, so that
 `import ferret` alone costs next to nothing.
+
+pytest is not to rewrite it, as it would with a package that has a plugin: PYTEST_DONT_REWRITE. It may be imported already,
+and then pytest warns that it cannot.
 """
 
 from __future__ import annotations
