@@ -1,6 +1,7 @@
 """`pytest --ferret=trace.db`: each test and fixture as a span. pytest imports this module whenever it starts.
 
-So it imports nothing but pytest; the rest is in `ferret.integrations.pytest`, and imported when it is asked for.
+So it imports nothing but pytest; the rest is in `ferret.integrations.pytest`, and imported when it is asked for. There is
+no assert in it for pytest to rewrite: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

@@ -618,6 +618,13 @@ def test_without_the_option_nothing_is_imported_and_the_profiler_keeps_nothing(p
     assert not list(pytester.path.glob("*.db"))
 
 
+def test_a_ferret_that_is_imported_before_pytest_is_no_reason_for_a_warning(one_test: pytest.Pytester) -> None:
+    # pytest asks for it like this when the package is installed, rather than used from where it is developed
+    one_test.makeconftest("import pytest, ferret; pytest.register_assert_rewrite('ferret')")
+    result = one_test.runpytest_subprocess(*OPTIONS, "-W", "error", timeout=60)
+    result.assert_outcomes(passed=1)
+
+
 def test_it_can_be_left_out(one_test: pytest.Pytester) -> None:
     result = run(one_test, "-p", "no:ferret")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
