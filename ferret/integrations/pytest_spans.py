@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ferret.core import Profiler
     from ferret.span import Span
 
+_PARAMETER = "get_direct_param_fixture_func"
+"""The function by which pytest hands a test the values of `parametrize`, as if each were a fixture."""
+
 _LONGEST = 200
 """Characters of a parameter that are kept."""
 
@@ -189,6 +192,8 @@ class Spans:
     ) -> Generator[None, object, object]:
         """A span for the setup of a fixture; and one for its teardown, if it has any."""
         __tracebackhide__ = True
+        if getattr(fixturedef.func, "__name__", "") == _PARAMETER:
+            return (yield)
         tags: dict[str, Any] = {"fixture": fixturedef.argname, "scope": fixturedef.scope}
         if hasattr(request, "param"):
             tags["param"] = _short(request.param)
