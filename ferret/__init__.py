@@ -82,5 +82,12 @@ if not TYPE_CHECKING:  # a type checker is to tell what is not there
         return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Called by `%load_ext ferret` in IPython and Jupyter: there is a cell magic `%%ferret` from then on."""
+    from ferret.integrations.ipython import load  # noqa: PLC0415 - it needs IPython
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
