@@ -84,9 +84,7 @@ if not TYPE_CHECKING:  # a type checker is to tell what is not there
 
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext ferret` in IPython and Jupyter: there is a cell magic `%%ferret` from then on."""
-    from ferret.integrations.ipython import load  # noqa: PLC0415 - it needs IPython
-
-    load(shell)
+    importlib.import_module("ferret.integrations.ipython").load(shell)
 
 
 def __dir__() -> list[str]:
