@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
@@ -13,12 +14,11 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from ferret.core import Profiler
 from ferret.errors import FerretError
-from ferret.run.selection import Selection
-from ferret.run.tracer import FunctionTracer
+from ferret.run import recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import CodeType
+    from argparse import Namespace
+    from collections.abc import Iterator
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -28,21 +28,6 @@ class CellFailedError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return []
-
-
-class CellSelection:
-    """Which functions are recorded: those of the notebook and of the current folder's modules, unless others are named."""
-
-    def __init__(self, include: list[str], exclude: list[str], *, everything: bool) -> None:
-        named = bool(include) or everything
-        folders = () if named else (os.getcwd(),)
-        self._selections = [Selection(folders, tuple(include), tuple(exclude), everything)]
-        if not named:  # what cells define has no file
-            self._selections.append(Selection(include=("__main__",), exclude=tuple(exclude)))
-
-    def wants(self, code: CodeType, variables: Mapping[str, Any]) -> bool:
-        """As `Selection.wants`."""
-        return any(selection.wants(code, variables) for selection in self._selections)
 
 
 @magics_class
@@ -60,32 +45,32 @@ class FerretMagics(Magics):
     def ferret(self, line: str, cell: str) -> None:
         """Record the Python functions that the cell calls, and show where the time went."""
         options = parse_argstring(self.ferret, line)
-        selection = CellSelection(options.include, options.exclude, everything=options.all)
         with _file(options.file) as file:
-            failed = not self._run(cell, file, options.writer, selection)
+            failed = not self._run(cell, file, options)
             _show(file, tree=options.tree)
         if options.file is not None:
             print(f"The spans are in {options.file}: ferret analyze {options.file}")
         if failed:
             raise CellFailedError
 
-    def _run(self, cell: str, file: str, writer: str | None, selection: CellSelection) -> bool:
-        given: Any = {} if writer is None else {"writer": writer}
+    def _run(self, cell: str, file: str, options: Namespace) -> bool:
+        """Whether the cell succeeded."""
+        assert self.shell is not None
+        given: Any = {} if options.writer is None else {"writer": options.writer}
+        include = options.include or ["__main__", *_beside()]
         try:
-            profiler = Profiler(file, **given)
+            with (
+                Profiler(file, **given) as profiler,
+                recording(profiler, include=include, exclude=options.exclude, everything=options.all),
+            ):
+                return bool(self.shell.run_cell(cell).success)  # which raises nothing of the cell's
         except FerretError as error:
             raise UsageError(str(error)) from None
-        with profiler:
-            tracer = FunctionTracer(profiler, cast("Selection", selection))
-            try:
-                tracer.start()
-            except FerretError as error:
-                raise UsageError(str(error)) from None
-            assert self.shell is not None
-            try:
-                return bool(self.shell.run_cell(cell).success)
-            finally:
-                tracer.stop()
+
+
+def _beside() -> list[str]:
+    """The modules of the current folder; what cells define is in `__main__`."""
+    return [module.name for module in pkgutil.iter_modules([os.getcwd()])]
 
 
 @contextmanager

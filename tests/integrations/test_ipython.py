@@ -92,6 +92,7 @@ def test_what_cannot_work_is_one_line_and_the_cell_is_not_run(tmp_path: Path, li
     said = run(tmp_path, f"%%ferret {line}\nprint('ran')")
     assert says in said
     assert "UsageError" in said
+    assert not list(tmp_path.glob("*.db"))
     assert "Traceback" not in said
     assert "ran" not in said.splitlines()
     assert "success: False" in said
