@@ -218,7 +218,7 @@ class _Request(_Exchange):
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.ended:  # it comes after every response as well
+        if message["type"] == "http.disconnect":  # it comes after every response, too, when the span has ended
             self.left = True
         return message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import ferret
 from ferret import Profiler, configure
 from ferret.integrations.asgi import FerretMiddleware
-from ferret.integrations.traceparent import current_traceparent, outgoing_headers
+from ferret.integrations.traceparent import current_trace, current_traceparent, outgoing_headers
 from tests.integrations.served import Server, spans_of
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -255,6 +256,29 @@ def test_the_callers_span_is_the_parent_and_the_trace_goes_on(profiler: Profiler
     }
     assert profiler.current_span_id() is None
     assert current_traceparent() is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_a_request_is_left_in_the_task_that_served_it(profiler: Profiler, fails: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await (answering()(scope, receive, send) if fails else hello(scope, receive, send))
+        if fails:
+            raise ValueError
+
+    async def main() -> None:
+        with profiler.measure("the server's own") as span:
+            served = FerretMiddleware(app, profiler)
+            with contextlib.suppress(ValueError):
+                await Server().serve(served, headers=[(b"traceparent", CAME.encode())])
+            assert profiler.current_span_id() == f"{span.span_id:016x}"
+            assert current_trace.get() is None
+            with contextlib.suppress(ValueError):
+                await Server().serve(served)
+
+    asyncio.run(main())
+    first, second, _ = profiler.sink.spans
+    assert first.parent_id == "f" * 16
+    assert "trace_id" not in second.tags
 
 
 def test_a_request_without_a_parent_begins_a_trace_when_one_is_needed(profiler: Profiler) -> None:

@@ -325,6 +325,13 @@ ANYIO = {
 }
 
 
+def test_a_modules_span_ends_with_its_last_test(one_test: pytest.Pytester) -> None:
+    one_test.makeconftest("import time\ndef pytest_sessionfinish(): time.sleep(0.2)")
+    run(one_test).assert_outcomes(passed=1)
+    spans = spans_in("trace.db")
+    assert named(spans, "test_it.py").duration < 0.2 <= named(spans, "pytest").duration  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(
     ("source", "options"),
     [
@@ -548,6 +555,31 @@ def test_another_sink_can_be_named(one_test: pytest.Pytester, workers: tuple[str
     )
     assert sum("::" in span.name for span in spans) == 1
     assert not Path("trace.db").exists()
+
+
+def test_what_is_lost_is_told(one_test: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_test.makeconftest(
+        """
+        import sys
+        import ferret.plugins
+
+        class Broken:
+            def write(self, batch):
+                raise OSError("no space left")
+            def flush(self): ...
+            def close(self): ...
+
+        @ferret.hookimpl
+        def ferret_sinks():
+            return {"broken": lambda target: Broken()}
+
+        ferret.plugins.register(sys.modules[__name__])
+        """
+    )
+    monkeypatch.setenv("FERRET_CLOSE_TIMEOUT", "0.2")
+    result = run(one_test, file="broken:disk")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["0 spans in broken:disk, 8 lost"])
 
 
 @pytest.mark.parametrize(("option", "variable", "expected"), [
