@@ -304,7 +304,7 @@ def _outcome(report: pytest.TestReport) -> str:
 def _reason(report: pytest.TestReport) -> str:
     """Why it was skipped, or expected to fail."""
     if hasattr(report, "wasxfail"):
-        return str(report.wasxfail)
+        return str(report.wasxfail).removeprefix("reason: ")  # pytest 8 has it there
     if report.skipped and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     return ""

@@ -61,7 +61,7 @@ def test_sessions_modules_tests_phases_and_fixtures_are_a_tree(pytester: pytest.
         import pytest
 
         @pytest.fixture(scope="session")
-        def database():
+        def database(ferret_profiler):
             yield
 
         @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_sessions_modules_tests_phases_and_fixtures_are_a_tree(pytester: pytest.
             "test_one.py",
             [
                 "test_one.py::test_a",
-                ["setup", "fixture database", "fixture ferret_profiler", "fixture tables", ["fixture row", "insert"]],
+                ["setup", "fixture ferret_profiler", "fixture database", "fixture tables", ["fixture row", "insert"]],
                 "call",
                 ["teardown", ["fixture row teardown", "delete"]],
             ],
@@ -124,14 +124,13 @@ def test_sessions_modules_tests_phases_and_fixtures_are_a_tree(pytester: pytest.
         ],
         [
             "test_two.py",
-            ["test_two.py::test_d", *phases[:2], ["teardown", *later_teardowns()]],
+            [
+                "test_two.py::test_d",
+                *phases[:2],
+                ["teardown", "fixture database teardown", "fixture ferret_profiler teardown"],
+            ],
         ],
     ]
-
-
-def later_teardowns() -> list[str]:
-    """What a session's fixtures do at the end: the last to be made goes first."""
-    return ["fixture ferret_profiler teardown", "fixture database teardown"]
 
 
 OUTCOMES = """
