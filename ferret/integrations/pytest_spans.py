@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ferret.integrations.pytest_outcomes import RunningTest, mark_failed, outcome_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -42,7 +44,7 @@ class Spans:
     def __init__(self, profiler: Profiler) -> None:
         self._profiler = profiler
         self._module: tuple[str, Span] | None = None
-        self._test: _Test | None = None
+        self._test: RunningTest | None = None
         self._teardowns: dict[pytest.FixtureDef[Any], Span] = {}
 
     def close(self) -> None:
@@ -68,7 +70,7 @@ class Spans:
         with self._profiler.measure(f"collect {collector.nodeid}") as span:
             report = yield
             if report.failed:
-                _mark_failed(span, "CollectError", report.longreprtext)
+                mark_failed(span, "CollectError", report.longreprtext)
             return report
 
     # -- tests -------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ class Spans:
         if params := _params_of(item):
             tags["params"] = params
         with self._profiler.measure(item.nodeid, tags) as span:
-            self._test = test = _Test(span)
+            self._test = test = RunningTest(span)
             try:
                 result = yield
             except BaseException:
@@ -152,12 +154,12 @@ class Spans:
         if self._test is None or not self._test.running or context is None:
             return
         name = f"subtest {context.msg}" if context.msg else "subtest"
-        span = self._profiler.start(name, {"outcome": _outcome(report), **dict(context.kwargs)})
+        span = self._profiler.start(name, {"outcome": outcome_of(report), **dict(context.kwargs)})
         span.start_ns -= int(report.duration * 1e9)
         if report.failed:
             self._test.failed_subtests += 1
             crash = getattr(report.longrepr, "reprcrash", None)
-            _mark_failed(span, "", getattr(crash, "message", report.longreprtext))
+            mark_failed(span, "", getattr(crash, "message", report.longreprtext))
         span.end()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -223,91 +225,8 @@ class Spans:
             span.__exit__(None, None, None)
 
 
-class _Test:
-    """A test that runs: its span, that of the phase it is in, and what is known of its outcome."""
-
-    def __init__(self, span: Span) -> None:
-        self.span = span
-        self.running = False
-        """Whether the phase's own code runs; its span is open until its report is there."""
-        self.failed_subtests = 0
-        self._phase: Span | None = None
-        self._durations: dict[str, float] = {}
-        self._outcome = ""
-        self._reason = ""
-        self._error: BaseException | None = None
-
-    def begin(self, phase: Span) -> None:
-        self._end_phase("ok")
-        self._phase = phase.__enter__()
-        self.running = True
-
-    def reported(self, report: pytest.TestReport, call: pytest.CallInfo[Any]) -> None:
-        error = call.excinfo.value if call.excinfo is not None else None
-        outcome = _outcome(report)
-        if report.when == "setup":  # also the second time, when a plugin runs a test again
-            self._outcome, self._error = "", None
-        if outcome in {"failed", "error"}:
-            self._error = self._error or error or AssertionError(report.longreprtext)
-            self._end_phase("error", self._error if error is None else error)
-        else:
-            self._end_phase("ok")
-        if report.when == "call" or outcome != "passed":
-            self._outcome = outcome if self._outcome != "failed" else "failed"
-            self._reason = _reason(report) or self._reason
-        self._durations[report.when or "?"] = round(report.duration, 6)
-
-    def interrupted(self) -> None:
-        """The session ends in the middle of the test."""
-        self.running = False
-        self._end_phase("interrupted")
-        self._tell("interrupted")
-        self.span.end("interrupted")
-
-    def end(self) -> None:
-        self._end_phase("ok")
-        if self.failed_subtests and self._outcome == "passed":  # pytest will say so, too, but not before it counts
-            plural = "s" if self.failed_subtests > 1 else ""
-            self._outcome, self._error = (
-                "failed",
-                AssertionError(f"contains {self.failed_subtests} failed subtest{plural}"),
-            )
-        self._tell(self._outcome or "?")
-        if self._error is not None and self._outcome in {"failed", "error"}:
-            self.span.fail(self._error)
-
-    def _tell(self, outcome: str) -> None:
-        reason = {"reason": self._reason} if self._reason else {}
-        self.span.annotate(outcome=outcome, durations=self._durations, **reason)
-
-    def _end_phase(self, status: str, error: BaseException | None = None) -> None:
-        phase, self._phase = self._phase, None
-        if phase is not None:
-            if error is not None:
-                phase.fail(error)
-            else:
-                phase.end(status)
-            phase.__exit__(None, None, None)
-
-
 def _module_of(item: pytest.Item) -> str | None:
     return next((node.nodeid for node in item.listchain() if isinstance(node, pytest.File)), None)
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    """In pytest's words: passed, failed, skipped, xfailed, xpassed; error for a failure of setup or teardown."""
-    if hasattr(report, "wasxfail"):
-        return {"skipped": "xfailed", "passed": "xpassed"}.get(report.outcome, report.outcome)
-    return "error" if report.failed and report.when != "call" else report.outcome
-
-
-def _reason(report: pytest.TestReport) -> str:
-    """Why it was skipped, or expected to fail."""
-    if hasattr(report, "wasxfail"):
-        return str(report.wasxfail).removeprefix("reason: ")  # pytest 8 has it there
-    if report.skipped and isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
-    return ""
 
 
 def _params_of(item: pytest.Item) -> dict[str, Any]:
@@ -326,11 +245,6 @@ def _short(value: Any) -> Any:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _mark_failed(span: Span, kind: str, text: str) -> None:
-    model = span.model
-    model.status, model.error, model.error_type = "error", text, kind or None
-
-
 def _finalizers(fixturedef: pytest.FixtureDef[Any]) -> list[Callable[[], object]]:
     """What a fixture will do when it is torn down. Not public: where it is not to be had, no teardown has a span."""
     finalizers = getattr(fixturedef, "_finalizers", None)
@@ -343,7 +257,7 @@ def _watched(finalizer: Callable[[], object], span: Span) -> Callable[[], None]:
         try:
             finalizer()
         except BaseException as error:
-            _mark_failed(span, type(error).__name__, str(error))
+            mark_failed(span, type(error).__name__, str(error))
             raise
 
     return watched
