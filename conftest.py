@@ -36,8 +36,17 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 PAGES = {ROOT / "README.md", *ROOT.glob("docs/*.md")}
 
-RUN = {"ferret": [sys.executable, "-m", "ferret"], "python": [sys.executable]}
+RUN = {
+    "ferret": [sys.executable, "-m", "ferret"],
+    "python": [sys.executable],
+    "pytest": [sys.executable, "-m", "pytest"],
+}
 """The commands that are run."""
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUTF8": "1",
+    "PYTEST_ADDOPTS": "-p no:asyncio -p no:cacheprovider",  # no fixtures, warnings or files but what the page speaks of
+}
 SHOWN_ONLY = ("make", "pip", ".venv/bin/pip", ".venv/bin/python", "git", "cd")
 """The commands that are not: they install, or need the repository."""
 
@@ -181,14 +190,14 @@ def run_console(example: Example) -> None:
             continue
         done = subprocess.run(
             [*RUN[words[0]], *words[1:]],
-            env=os.environ | dict(one.split("=", 1) for one in given) | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+            env=os.environ | dict(one.split("=", 1) for one in given) | ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=60,
             check=False,
         )
-        if words[0] == "python":
+        if words[0] in {"python", "pytest"}:
             _ran(example).update(words[1:])
         if done.returncode != int(shown.startswith("ferret: ")):
             raise ShownOtherwiseError(f"{where}: exit status {done.returncode}\n{done.stdout}")

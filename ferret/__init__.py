@@ -2,6 +2,9 @@
 
 Everything that users rely on is here; the modules behind it are imported when a name is first used, so that
 `import ferret` alone costs next to nothing.
+
+pytest is not to rewrite it, as it would with a package that has a plugin: PYTEST_DONT_REWRITE. It may be imported already,
+and then pytest warns that it cannot.
 """
 
 from __future__ import annotations
@@ -77,6 +80,11 @@ if not TYPE_CHECKING:  # a type checker is to tell what is not there
         value = getattr(importlib.import_module(f"ferret.{home}"), name)
         globals()[name] = value
         return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Called by `%load_ext ferret` in IPython and Jupyter: there is a cell magic `%%ferret` from then on."""
+    importlib.import_module("ferret.integrations.ipython").load(shell)
 
 
 def __dir__() -> list[str]:
