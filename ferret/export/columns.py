@@ -146,8 +146,8 @@ def collect(segments: Iterable[Segment], *, tags: bool = False) -> Spans:
             "parent_id": one.parent_id,
             "start_ns": start_ns,
             "duration_ns": np.clip(one.duration_ns, 0, _LATEST - start_ns),
-            "suspended_ns": one.suspended_ns,
-            "self_ns": one.self_ns,
+            "suspended_ns": _unless_all(0, one.suspended_ns),
+            "self_ns": _unless_all(-1, one.self_ns),
             "name": names.of(map(plain_text, one.names), one.name),
             "track": _tracks(one, tracks),
             "outcome": outcomes.of(map(_plain_outcome, one.outcomes), one.outcome),
@@ -158,7 +158,12 @@ def collect(segments: Iterable[Segment], *, tags: bool = False) -> Spans:
         columns["tags"].append(np.fromiter(map(len, pieces), dtype=np.int32, count=len(pieces)))
         text += b"".join(pieces)
     spans.tags = Tags(_joined(columns, "tags", np.int64), text)
-    for column in ("span_id", "parent_id", "start_ns", "duration_ns", "suspended_ns", "self_ns"):
+    for column, usual in (("suspended_ns", 0), ("self_ns", -1)):
+        if all(piece.strides == (0,) for piece in columns[column]):
+            setattr(spans, column, _all(usual, sum(map(len, columns[column]))))
+        else:
+            setattr(spans, column, _joined(columns, column, np.int64))
+    for column in ("span_id", "parent_id", "start_ns", "duration_ns"):
         setattr(spans, column, _joined(columns, column, np.int64))
     for column in ("name", "track", "outcome"):
         setattr(spans, column, _joined(columns, column, np.int32))
@@ -175,6 +180,16 @@ def chunks(length: int, size: int) -> Iterator[slice]:
 def _joined(columns: dict[str, list[Any]], column: str, kind: Any) -> Any:
     """The column in one piece; the pieces are let go, so that no more than one column is held twice."""
     return np.concatenate([np.zeros(0, dtype=kind), *columns.pop(column, [])])
+
+
+def _unless_all(usual: int, values: Int64) -> Int64:
+    """The values, or what takes no room where all of them are as usual."""
+    return values if (values != usual).any() else _all(usual, len(values))
+
+
+def _all(value: int, count: int) -> Int64:
+    """So many of one value, in the room of one."""
+    return np.broadcast_to(np.int64(value), count)
 
 
 def _tracks(segment: Segment, table: _Table[Track]) -> Int32:

@@ -17,7 +17,7 @@ from ferret.tree import parents_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ferret.export.columns import Spans
+    from ferret.export.columns import Int32, Spans
     from ferret.models import RunInfo
     from ferret.segment import Int64, Segment
 
@@ -52,7 +52,7 @@ def self_times(spans: Spans, parents: Int64) -> Int64:
     return np.where(spans.self_ns >= 0, spans.self_ns, np.maximum(own, 0))
 
 
-def _paths(name: Int64, parents: Int64, own: Int64) -> tuple[list[int], list[int], list[int]]:
+def _paths(name: Int32, parents: Int64, own: Int64) -> tuple[list[int], list[int], list[int]]:
     """Each path's parent among them (-1 for none), name and self time; parents come before their children."""
     many = int(name.max()) + 1
     outer, names, totals = list[int](), list[int](), list[int]()

@@ -222,7 +222,7 @@ def _attribute(key: str, value: Any, depth: int = 1) -> dict[str, Any]:
     return {"key": key or "(empty)", "value": _any_value(value, depth)}
 
 
-def _any_value(value: Any, depth: int) -> dict[str, Any]:
+def _any_value(value: Any, depth: int) -> dict[str, Any]:  # noqa: PLR0911 - a line per kind
     if value is None:
         return {}
     if isinstance(value, str):

@@ -49,13 +49,14 @@ def write(info: RunInfo, segments: Iterable[Segment], out: BinaryIO) -> int:
     layout = lay_out(spans)
     start = int(spans.start_ns.min()) if len(spans) else 0
     # the viewer counts from boot; this says what time that was
-    out.write(_packet(message(6, *(message(1, number(1, clock), number(2, start)) for clock in (_BOOTTIME, _REALTIME)))))
+    out.write(
+        _packet(message(6, *(message(1, number(1, clock), number(2, start)) for clock in (_BOOTTIME, _REALTIME))))
+    )
     out.write(_packet(_AFRESH, message(12, message(1, number(1, _FAILED), text(2, "error")), *_names(spans))))
     tracks = _Tracks(info)
     uuids = [tracks.lane(spans.tracks[lane.track], lane.number) for lane in layout.lanes]
     out.writelines(tracks.packets)
-    for pieces in _Events(spans, layout, uuids).pieces():
-        out.write(b"".join(pieces))
+    out.writelines(b"".join(pieces) for pieces in _Events(spans, layout, uuids).pieces())
     return len(spans)
 
 
@@ -137,7 +138,7 @@ class _Events:
         self._uuids = uuids
         self._first = np.array([lane.first for lane in layout.lanes], dtype=np.int64) * 2
         self._order, self._opens = layout.events()
-        self._at = np.where(self._opens, spans.start_ns[self._order], layout.end_ns[self._order])
+        self._end_ns = layout.end_ns
         self._flows = _Flows(spans, layout)
         self._special = special(spans) | self._flows.touched
         self._named = [_named(index, name in spans.sources) for index, name in enumerate(spans.names, 1)]
@@ -151,7 +152,7 @@ class _Events:
         for part in chunks(len(self._order), _EVENTS):
             spans, opens = self._order[part], self._opens[part]
             lanes = np.searchsorted(self._first, np.arange(part.start, part.stop), side="right") - 1
-            stamps = times(self._at[part])
+            stamps = times(np.where(opens, self._spans.start_ns[spans], self._end_ns[spans]))
             pieces: list[bytes] = []
             rows = zip(
                 spans.tolist(), opens.tolist(), self._special[spans].tolist(), self._spans.name[spans].tolist(),
@@ -256,7 +257,7 @@ class _Arguments:
             self._unwritten.append(message(3, number(1, known), text(2, key)))
         return number(1, known)
 
-    def _value(self, value: Any, depth: int) -> bytes:
+    def _value(self, value: Any, depth: int) -> bytes:  # noqa: PLR0911 - a line per kind
         if isinstance(value, str):
             return text(6, value)
         if isinstance(value, bool):

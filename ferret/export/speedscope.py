@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
+from ferret import __version__
 from ferret.export.columns import chunks, collect
 from ferret.export.text import json_bytes
 from ferret.export.tracks import lay_out
-from ferret import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,11 +33,8 @@ def write(info: RunInfo, segments: Iterable[Segment], out: BinaryIO) -> int:
     spans = collect(segments)
     layout = lay_out(spans)
     order, opens = layout.events()
-    at = np.where(opens, spans.start_ns[order], layout.end_ns[order])
-    at -= spans.start_ns.min() if len(spans) else 0
-    event = 2 * spans.name[order] + opens
-    del order, opens
-    begin = {lane.track: int(at[2 * lane.first]) for lane in reversed(layout.lanes)}
+    start = int(spans.start_ns.min()) if len(spans) else 0
+    begin = {lane.track: int(spans.start_ns[layout.order[lane.first]]) for lane in reversed(layout.lanes)}
     lanes = sorted(layout.lanes, key=lambda lane: (begin[lane.track], lane.track, lane.number))
     fullest = max(range(len(lanes)), key=lambda index: lanes[index].last - lanes[index].first, default=0)
     titles = _titles(info, spans)
@@ -56,13 +53,16 @@ def write(info: RunInfo, segments: Iterable[Segment], out: BinaryIO) -> int:
             "type": "evented",
             "name": titles(lane),
             "unit": "nanoseconds",
-            "startValue": int(at[first]),
-            "endValue": int(at[last - 1]),
+            "startValue": int(spans.start_ns[order[first]]) - start,
+            "endValue": int(layout.end_ns[order[last - 1]]) - start,
         }
         out.write((b"," if number else b"") + b"\n" + json_bytes(profile)[:-1] + b',"events":[')
         for part in chunks(last - first, _EVENTS):
             here = slice(first + part.start, first + part.stop)
-            events = [f"{kinds[kind]}{when}}}" for kind, when in zip(event[here].tolist(), at[here].tolist(), strict=True)]
+            own, opening = order[here], opens[here]
+            at = np.where(opening, spans.start_ns[own], layout.end_ns[own]) - start
+            kind = 2 * spans.name[own] + opening
+            events = [f"{kinds[one]}{when}}}" for one, when in zip(kind.tolist(), at.tolist(), strict=True)]
             out.write((("," if part.start else "") + ",".join(events)).encode())
         out.write(b"]}")
     out.write(b"\n]}\n")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ferret.export.columns import Spans
+    from ferret.export.columns import Int32, Spans
     from ferret.segment import Int64
+
 
 class Lane(NamedTuple):
     """A line of a timeline, on which spans nest."""
@@ -40,15 +41,15 @@ class Layout(NamedTuple):
 
     lanes: list[Lane]
     """Each track's one after another."""
-    order: Int64
+    order: Int32
     """The spans, lane by lane, as they open: a span comes after those that it is within."""
-    depth: Int64
+    depth: Int32
     """In how many spans of its lane each of them is."""
     end_ns: Int64
     """When each span ends as it is drawn (not in that order). It is when it ended, but where the file keeps times as
     floating-point seconds: there it may be up to 480 ns earlier, so that what touched does not overlap."""
 
-    def events(self) -> tuple[Int64, NDArray[np.bool_]]:
+    def events(self) -> tuple[Int32, NDArray[np.bool_]]:
         """Each span twice, as it opens and as it closes: which it is, and whether it opens.
 
         A lane's events are balanced, in the order of time, and from `2 * lane.first` to `2 * lane.last`.
@@ -57,12 +58,15 @@ class Layout(NamedTuple):
         opening = 2 * np.arange(count) - self.depth
         opens = np.zeros(2 * count, dtype=np.bool_)
         opens[opening] = True
+        spans = np.empty(2 * count, dtype=np.int32)
+        spans[opening] = self.order
+        del opening
         # what closes at a depth is what opened there last
         closing = np.flatnonzero(~opens)
-        level = np.cumsum(np.where(opens, 1, -1))[closing]
-        spans = np.empty(2 * count, dtype=np.int64)
-        spans[opening] = self.order
-        spans[closing[np.argsort(level, kind="stable")]] = self.order[np.argsort(self.depth, kind="stable")]
+        level = np.cumsum(np.where(opens, np.int8(1), np.int8(-1)), dtype=np.int32)[closing]
+        closing = closing[np.argsort(level, kind="stable")]
+        del level
+        spans[closing] = self.order[np.argsort(self.depth, kind="stable")]
         return spans, opens
 
 
@@ -72,55 +76,56 @@ def lay_out(spans: Spans) -> Layout:
     A span goes where its parent is, if it fits there, and otherwise on the first lane of its track that is free. Of two
     spans with the same times the one with the lower id is the outer one.
     """
-    track = spans.track.astype(np.int64)
     end_ns = spans.end_ns
-    lane = np.zeros(len(spans), dtype=np.int64)
-    order, depth, crossing = _nest(track, spans.start_ns, end_ns, spans.span_id)
-    crossed = np.unique(track[crossing])
+    lane = np.broadcast_to(np.int32(0), len(spans))
+    order, depth, crossing = _nest(spans.track, spans.start_ns, end_ns, spans.span_id)
+    crossed = np.unique(spans.track[crossing])
     if len(crossed):
+        lane = lane.copy()
         parents = parents_of(spans.span_id, spans.parent_id)
         grain = _grain(spans.start_ns)
-        for chosen in _by_track(track[order], order, crossed):
-            lane[chosen], end_ns[chosen] = _split(spans.start_ns[chosen], end_ns[chosen], _within(chosen, parents), grain)
-        lanes = int(lane.max()) + 1
-        order, depth, crossing = _nest(track * lanes + lane, spans.start_ns, end_ns, spans.span_id)
+        for chosen in _by_track(spans.track[order], order, crossed):
+            lane[chosen], end_ns[chosen] = _split(
+                spans.start_ns[chosen], end_ns[chosen], _within(chosen, parents), grain
+            )
+        group = spans.track * np.int64(lane.max() + 1) + lane
+        order, depth, crossing = _nest(group, spans.start_ns, end_ns, spans.span_id)
         assert not len(crossing)
-    return Layout(_lanes(track[order], lane[order]), order, depth, end_ns)
+    return Layout(_lanes(spans.track[order], lane[order]), order, depth, end_ns)
 
 
-def _nest(group: Int64, start: Int64, end: Int64, span_id: Int64) -> tuple[Int64, Int64, Int64]:
+def _nest(group: Int32 | Int64, start: Int64, end: Int64, span_id: Int64) -> tuple[Int32, Int32, Int32]:
     """The spans as they open, group by group, each one's depth, and those spans that overlap one before them.
 
     Depths are right up to a group's first such span.
     """
     count = len(group)
-    order = np.lexsort((span_id.view(np.uint64), ~end, start, group))
-    opens, closes = _one_timeline(group[order], start[order], end[order])
+    order = np.lexsort((span_id.view(np.uint64), ~end, start, group)).astype(np.int32)
+    opens, closes = _one_timeline(group, start, end, order)
     # of what opened before, what has not closed is around. Spans without duration close when they open, but not before.
-    closed = np.searchsorted(np.sort(closes), opens, side="right")
-    empty = np.concatenate([[0], np.cumsum(opens == closes)])
-    index = np.arange(count)
-    closed -= empty[np.searchsorted(opens, opens, side="right")] - empty[index]
-    depth: Int64 = index - closed
+    depth = np.arange(count)
+    depth -= np.searchsorted(np.sort(closes), opens, side="right")
+    empty = np.cumsum(np.concatenate([[False], opens == closes]), dtype=np.int32)
+    depth += empty[np.searchsorted(opens, opens, side="right")] - empty[:-1]
+    del opens
     # the innermost of those is the last that opened one level up
     by_depth = np.argsort(depth, kind="stable")
-    levels = depth[by_depth] * count + by_depth
-    around = np.searchsorted(levels, (depth - 1) * count + index) - 1
-    inner = np.flatnonzero(depth > 0)
-    crossing = inner[closes[by_depth[around[inner]]] < closes[inner]]
-    return order, depth, order[crossing]
+    around = np.searchsorted(depth[by_depth] * count + by_depth, (depth - 1) * count + np.arange(count)) - 1
+    crossing = (closes[by_depth[around]] < closes) & (depth > 0)
+    return order, depth.astype(np.int32), order[crossing]
 
 
-def _one_timeline(group: Int64, start: Int64, end: Int64) -> tuple[Int64, Int64]:
-    """The times of all groups, one group after another. Only their order within a group is kept."""
+def _one_timeline(group: Int32 | Int64, start: Int64, end: Int64, order: Int32) -> tuple[Int64, Int64]:
+    """The times of all groups in the order given, one group after another. What they mean is their order in a group."""
     if not len(group):
         return start, end
-    length = int(end.max()) - int(start.min()) + 1
+    first = int(start.min())
+    length = int(end.max()) - first + 1
     if length * (int(group.max()) + 1) >= 1 << 63:  # long runs of many tracks: ranks instead of times
         times, ranks = np.unique(np.concatenate([start, end]), return_inverse=True)
-        start, end, length = ranks[: len(start)], ranks[len(start) :], len(times)
-    offset = group * length - start.min()
-    return start + offset, end + offset
+        start, end, first, length = ranks[: len(start)], ranks[len(start) :], 0, len(times)
+    offset = group[order] * np.int64(length) - first
+    return start[order] + offset, end[order] + offset
 
 
 def _grain(start_ns: Int64) -> int:
@@ -136,14 +141,14 @@ def _grain(start_ns: Int64) -> int:
     return int(2 * apart) + 4 if on_grid and apart > 2 else 0
 
 
-def _by_track(track: Int64, order: Int64, chosen: Int64) -> Iterator[Int64]:
+def _by_track(track: Int32, order: Int32, chosen: Int32) -> Iterator[Int32]:
     """The spans of each chosen track, as they open."""
     first, last = np.searchsorted(track, chosen), np.searchsorted(track, chosen, side="right")
     for begin, end in zip(first.tolist(), last.tolist(), strict=True):
         yield order[begin:end]
 
 
-def _within(chosen: Int64, parents: Int64) -> Int64:
+def _within(chosen: Int32, parents: Int64) -> Int64:
     """Where each chosen span's parent is among those; -1 if it is not."""
     by_span = np.argsort(chosen)
     wanted = parents[chosen]
@@ -193,7 +198,7 @@ def _fits(stack: list[int], span: int, parent: int, begin: int, end: list[int], 
     return True
 
 
-def _lanes(track: Int64, lane: Int64) -> list[Lane]:
+def _lanes(track: Int32, lane: Int32) -> list[Lane]:
     """Where in the order each lane is."""
     if not len(track):
         return []

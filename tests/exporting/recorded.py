@@ -132,5 +132,3 @@ def runs(draw: st.DrawFn, *, circles: bool = True) -> list[One]:
             )
         )  # fmt: skip
     return sorted(draw(st.permutations(spans)), key=lambda one: one.process)
-
-

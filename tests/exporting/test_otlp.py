@@ -96,7 +96,11 @@ def test_every_span_is_there_once_with_all_that_is_known_of_it(spans: list[One])
     assert set(found) == {one.span_id for one in spans}
     for one in spans:
         span, resource = found[one.span_id]
-        assert (span.name, span.start_time_unix_nano, span.end_time_unix_nano) == (one.known_name, one.start_ns, one.end_ns)
+        assert (span.name, span.start_time_unix_nano, span.end_time_unix_nano) == (
+            one.known_name,
+            one.start_ns,
+            one.end_ns,
+        )
         assert int.from_bytes(span.parent_span_id) == one.parent_id
         assert span.kind == trace_pb2.Span.SPAN_KIND_INTERNAL
         assert attributes(span.attributes) == expected_attributes(one)
@@ -104,7 +108,9 @@ def test_every_span_is_there_once_with_all_that_is_known_of_it(spans: list[One])
         assert span.status.code == (0 if status == "ok" else trace_pb2.Status.STATUS_CODE_ERROR)
         assert span.status.message == (error or "")
         assert [(event.name, event.time_unix_nano, attributes(event.attributes)) for event in span.events] == (
-            [("exception", one.end_ns, {"exception.type": error_type, "exception.message": error})] if error_type else []
+            [("exception", one.end_ns, {"exception.type": error_type, "exception.message": error})]
+            if error_type
+            else []
         )
         assert (resource["process.pid"], resource["service.instance.id"]) == (PIDS[one.process], TOKENS[one.process])
 
