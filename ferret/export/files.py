@@ -30,7 +30,7 @@ def replacing(path: str, source: str | None = None) -> Iterator[BinaryIO]:
     if source is not None and any(_same(path, source + suffix) for suffix in ("", "-wal", "-shm", "-journal")):
         raise ExportError(f"{path} is what the spans are read from: write to another file")
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        with open(path, "wb") as file:
+        with _told(path, path), open(path, "wb") as file:
             yield file
         return
     target = os.path.realpath(path)
@@ -38,7 +38,7 @@ def replacing(path: str, source: str | None = None) -> Iterator[BinaryIO]:
         raise IsADirectoryError(f"{path} is a directory: name a file in it")
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:100]}.{secrets.token_hex(4)}.part")
     try:
-        with _new(temporary, path) as file:
+        with _told(path, temporary), open(temporary, "xb") as file:
             yield file
         with suppress(OSError):  # of what was there before: who may read it
             os.chmod(temporary, os.stat(target).st_mode & 0o7777)
@@ -49,10 +49,19 @@ def replacing(path: str, source: str | None = None) -> Iterator[BinaryIO]:
         raise
 
 
-def _new(temporary: str, path: str) -> BinaryIO:
+@contextmanager
+def _told(path: str, opened: str) -> Iterator[None]:
+    """What the system says when a file is opened and written, said of the file that was asked for.
+
+    What it says of another file goes on as it is, as do errors with a text of their own.
+    """
     try:
-        return open(temporary, "xb")
-    except OSError as error:  # nobody knows the temporary file's name
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.strerror is None or error.filename not in (None, opened):
+            raise
         raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ TIME_BYTES = 9
 """How long each of `times` is."""
 
 
+@lru_cache(4096)
 def varint(value: int) -> bytes:
     """An integer of 64 bits; a negative one as its two's complement."""
     value &= (1 << 64) - 1

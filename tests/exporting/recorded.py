@@ -109,7 +109,7 @@ def runs(draw: st.DrawFn, *, circles: bool = True) -> list[One]:
     count = draw(st.integers(0, 24))
     ids = draw(st.lists(st.integers(1, 2**64 - 1), min_size=count, max_size=count, unique=True))
     base = draw(st.sampled_from([0, EPOCH_NS]))
-    times = draw(st.sampled_from([6, 40, 10**6, 3 * 10**15]))
+    times = draw(st.sampled_from([6, 40, 10**6, 3 * 10**15, 2**61]))
     names = draw(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5), min_size=1, max_size=4))
     few = st.sampled_from([0, 0, 0, 1])
     spans: list[One] = []
