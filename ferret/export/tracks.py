@@ -1,8 +1,9 @@
 """Laying spans out on lanes, such that on each lane any two spans are apart, or one is within the other.
 
-A track is what ran in one thread and task of one process, and most often its spans nest by themselves. Spans that are
-ended by hand, or generators that take turns, do not: those that overlap go on further lanes of their track. All of it is
-sorting, apart from the tracks that do not nest.
+A track is what ran in one thread and task of one process, and most often its spans nest by themselves, as they called
+each other. Spans that are ended by hand do not, nor do generators: what their caller does while they wait is within their
+time, but is not theirs. Those go on further lanes of their track, so that what is drawn within a span is what it called.
+All of it is sorting, apart from the tracks that need more than a lane.
 """
 
 from __future__ import annotations
@@ -73,32 +74,46 @@ class Layout(NamedTuple):
 def lay_out(spans: Spans) -> Layout:
     """Find the lane of every span.
 
-    A span goes where its parent is, if it fits there, and otherwise on the first lane of its track that is free. Of two
-    spans with the same times the one with the lower id is the outer one.
+    A track whose spans nest, each directly within its parent if that is there, has one lane. In others a span goes where
+    its parent is, if that is the innermost span there and lasts as long, and otherwise on the first lane that is free. Of
+    two spans with the same times the one with the lower id is the outer one.
     """
+    if not len(spans):
+        return Layout([], spans.track, spans.track, spans.start_ns)
     end_ns = spans.end_ns
     lane = np.broadcast_to(np.int32(0), len(spans))
-    order, depth, crossing = _nest(spans.track, spans.start_ns, end_ns, spans.span_id)
-    crossed = np.unique(spans.track[crossing])
-    if len(crossed):
+    nest = _nest(spans.track, spans.start_ns, end_ns, spans.span_id)
+    parents = parents_of(spans.span_id, spans.parent_id)
+    grain = _grain(spans.start_ns)
+    foreign = _foreign(spans, end_ns, parents, nest.around, grain)
+    several = np.unique(spans.track[nest.crossing | foreign])
+    if len(several):
         lane = lane.copy()
-        parents = parents_of(spans.span_id, spans.parent_id)
-        grain = _grain(spans.start_ns)
-        for chosen in _by_track(spans.track[order], order, crossed):
-            lane[chosen], end_ns[chosen] = _split(
-                spans.start_ns[chosen], end_ns[chosen], _within(chosen, parents), grain
-            )
+        apart = _between(np.flatnonzero(foreign), parents, nest.around, spans.start_ns, end_ns)
+        for chosen in _by_track(spans.track[nest.order], nest.order, several):
+            within = _within(chosen, parents)
+            lane[chosen], end_ns[chosen] = _split(spans.start_ns[chosen], end_ns[chosen], within, apart[chosen], grain)
+        del parents, foreign, apart
         group = spans.track * np.int64(lane.max() + 1) + lane
-        order, depth, crossing = _nest(group, spans.start_ns, end_ns, spans.span_id)
-        assert not len(crossing)
-    return Layout(_lanes(spans.track[order], lane[order]), order, depth, end_ns)
+        nest = _nest(group, spans.start_ns, end_ns, spans.span_id)
+        assert not nest.crossing.any()
+    return Layout(_lanes(spans.track[nest.order], lane[nest.order]), nest.order, nest.depth, end_ns)
 
 
-def _nest(group: Int32 | Int64, start: Int64, end: Int64, span_id: Int64) -> tuple[Int32, Int32, Int32]:
-    """The spans as they open, group by group, each one's depth, and those spans that overlap one before them.
+class _Nest(NamedTuple):
+    """How the spans of each group are within each other, as long as none overlap."""
 
-    Depths are right up to a group's first such span.
-    """
+    order: Int32
+    """The spans as they open, group by group."""
+    depth: Int32
+    """In how many spans of its group each of those is: right up to the group's first that overlaps one."""
+    around: Int32
+    """Of each span, the innermost that it is within; -1 for none."""
+    crossing: NDArray[np.bool_]
+    """Whether each span goes on after that one ends."""
+
+
+def _nest(group: Int32 | Int64, start: Int64, end: Int64, span_id: Int64) -> _Nest:
     count = len(group)
     order = np.lexsort((span_id.view(np.uint64), ~end, start, group)).astype(np.int32)
     opens, closes = _one_timeline(group, start, end, order)
@@ -110,15 +125,48 @@ def _nest(group: Int32 | Int64, start: Int64, end: Int64, span_id: Int64) -> tup
     del opens
     # the innermost of those is the last that opened one level up
     by_depth = np.argsort(depth, kind="stable")
-    around = np.searchsorted(depth[by_depth] * count + by_depth, (depth - 1) * count + np.arange(count)) - 1
-    crossing = (closes[by_depth[around]] < closes) & (depth > 0)
-    return order, depth.astype(np.int32), order[crossing]
+    found = by_depth[np.searchsorted(depth[by_depth] * count + by_depth, (depth - 1) * count + np.arange(count)) - 1]
+    around = np.empty(count, dtype=np.int32)
+    around[order] = np.where(depth > 0, order[found], -1)
+    crossing = np.empty(count, dtype=np.bool_)
+    crossing[order] = (closes[found] < closes) & (depth > 0)
+    return _Nest(order, depth.astype(np.int32), around, crossing)
+
+
+def _foreign(spans: Spans, end_ns: Int64, parents: Int64, around: Int32, grain: int) -> NDArray[np.bool_]:
+    """Which spans are within their parent, but first of all within another span of its track."""
+    start = spans.start_ns
+    found = np.flatnonzero((parents >= 0) & (parents != around))
+    parent = parents[found]
+    found = found[
+        (spans.track[parent] == spans.track[found])
+        & (start[parent] <= start[found])
+        & (start[found] < end_ns[parent])
+        & (end_ns[found] <= end_ns[parent])
+        & (
+            np.minimum(end_ns[found], end_ns[around[found]]) - start[found] >= grain
+        )  # more than they may have been moved
+    ]
+    foreign = np.zeros(len(spans), dtype=np.bool_)
+    foreign[found] = True
+    return foreign
+
+
+def _between(foreign: Int64, parents: Int64, around: Int32, start: Int64, end: Int64) -> NDArray[np.bool_]:
+    """Which spans are between a foreign one and its parent: they waited while it ran, and are to be drawn elsewhere."""
+    between = np.zeros(len(around), dtype=np.bool_)
+    parent, within = parents[foreign], around[foreign]
+    while len(within):
+        # where spans overlap, what is around one may be beyond its parent
+        inside = (within >= 0) & (within != parent) & (start[within] >= start[parent]) & (end[within] <= end[parent])
+        parent, within = parent[inside], within[inside]
+        between[within] = True
+        within = around[within]
+    return between
 
 
 def _one_timeline(group: Int32 | Int64, start: Int64, end: Int64, order: Int32) -> tuple[Int64, Int64]:
     """The times of all groups in the order given, one group after another. What they mean is their order in a group."""
-    if not len(group):
-        return start, end
     first = int(start.min())
     length = int(end.max()) - first + 1
     if length * (int(group.max()) + 1) >= 1 << 63:  # long runs of many tracks: ranks instead of times
@@ -156,21 +204,24 @@ def _within(chosen: Int32, parents: Int64) -> Int64:
     return np.where(chosen[found] == wanted, found, -1)
 
 
-def _split(starts: Int64, ends: Int64, parents: Int64, grain: int) -> tuple[list[int], list[int]]:
+def _split(
+    starts: Int64, ends: Int64, parents: Int64, apart: NDArray[np.bool_], grain: int
+) -> tuple[list[int], list[int]]:
     """The lane of each span of a track, and its end, which is up to `grain` earlier where it would overlap otherwise."""
     end = ends.tolist()
     lane = [0] * len(end)
     stacks: list[list[int]] = []
     busy: list[tuple[int, int]] = []  # until when the outermost span of a lane goes, and the lane
     free: list[int] = []
-    for span, (begin, parent) in enumerate(zip(starts.tolist(), parents.tolist(), strict=True)):
+    rows = zip(starts.tolist(), parents.tolist(), apart.tolist(), strict=True)
+    for span, (begin, parent, alone) in enumerate(rows):
         while busy and busy[0][0] - grain <= begin:
             heapq.heappush(free, heapq.heappop(busy)[1])
         home = lane[parent] if 0 <= parent < span else 0
-        around = parent if 0 <= parent < span and end[parent] > begin else -1
+        around = parent if 0 <= parent < span and end[parent] > begin and not alone else -1
         # what is as short as the grain may have changed places with its neighbour, and is not worth a lane
         tiny = grain and stacks and end[span] - begin <= grain
-        if (around >= 0 or tiny) and _fits(stacks[home], span, around, begin, end, grain):
+        if (around >= 0 or tiny) and _fits(stacks[home], span, around, begin, end, grain, anywhere=bool(tiny)):
             lane[span] = home
             stacks[home].append(span)
             continue
@@ -185,14 +236,15 @@ def _split(starts: Int64, ends: Int64, parents: Int64, grain: int) -> tuple[list
     return lane, end
 
 
-def _fits(stack: list[int], span: int, parent: int, begin: int, end: list[int], grain: int) -> bool:
-    """Whether the span can lie on its parent's lane, where nothing else is open that ends earlier."""
-    while stack and stack[-1] != parent and end[stack[-1]] - grain <= begin and end[stack[-1]] < end[span]:
+def _fits(stack: list[int], span: int, parent: int, begin: int, end: list[int], grain: int, *, anywhere: bool) -> bool:
+    """Whether the span can lie on a lane: within its parent, or anywhere."""
+    slack = grain if parent >= 0 else 0
+    while stack and stack[-1] != parent and end[stack[-1]] - slack <= begin and end[stack[-1]] < end[span]:
         before = stack.pop()
         end[before] = min(end[before], begin)
     while stack and stack[-1] != parent and end[stack[-1]] <= begin:
         stack.pop()
-    if not stack or end[stack[-1]] < end[span] - grain:
+    if not stack or end[stack[-1]] < end[span] - grain or not (anywhere or stack[-1] == parent):
         return False
     end[span] = min(end[span], end[stack[-1]])
     return True
@@ -200,8 +252,6 @@ def _fits(stack: list[int], span: int, parent: int, begin: int, end: list[int], 
 
 def _lanes(track: Int32, lane: Int32) -> list[Lane]:
     """Where in the order each lane is."""
-    if not len(track):
-        return []
     changes = np.flatnonzero((np.diff(track) != 0) | (np.diff(lane) != 0)) + 1
     first = [0, *changes.tolist()]
     last = [*changes.tolist(), len(track)]

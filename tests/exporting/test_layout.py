@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +108,20 @@ def test_threads_tasks_and_processes_do_not_mix() -> None:
 
 def test_children_beside_each_other_in_a_task_do_not_hide_each_other() -> None:
     spans = [One(1, 0, "p", 0, 100), One(2, 1, "q", 10, 50), One(3, 1, "r", 20, 60), One(4, 3, "s", 30, 10)]
-    assert lanes_of(spans) == [["p", "q"], ["r", "s"]]
+    assert lanes_of(spans) == [["p", "r", "s"], ["q"]]
+
+
+def test_what_a_caller_does_while_its_generators_wait_is_not_drawn_within_those() -> None:
+    spans = [
+        One(1, 0, "caller", 0, 100), One(2, 1, "outer", 10, 80), One(3, 2, "inner", 12, 70), One(4, 3, "in inner", 13, 2),
+        One(5, 1, "work", 20, 10), One(6, 5, "in work", 22, 2), One(7, 2, "in outer", 40, 5), One(8, 1, "more", 95, 2),
+    ]  # fmt: skip
+    assert lanes_of(spans) == [["caller", "work", "in work", "more"], ["outer", "in outer"], ["inner", "in inner"]]
+
+
+def test_coroutines_that_wait_for_each_other_stay_within_each_other() -> None:
+    spans = [One(n, n - 1, f"{n}", n, 100 - 2 * n, task=1, suspended_ns=100 - 2 * n - 1) for n in range(1, 9)]
+    assert lanes_of(spans) == [[f"{n}" for n in range(1, 9)]]
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -169,3 +183,29 @@ def test_whatever_came_through_json_lines_is_laid_out_without_overlaps(spans: li
         own = layout.order[lane.first : lane.last]
         times = list(zip(columns.start_ns[own].tolist(), layout.end_ns[own].tolist(), strict=True))
         assert not list(crossing(times))
+
+
+@given(runs())
+def test_a_span_is_drawn_directly_within_its_parent_or_within_nothing(spans: list[One]) -> None:
+    """Where the parent is on its track and lasts as long. Spans of the same times, or of no duration, may change places."""
+    columns, layout = laid_out(spans)
+    around: dict[int, int | None] = {}
+    for lane in layout.lanes:
+        stack: list[int] = []
+        for span, depth in zip(
+            *(part[lane.first : lane.last].tolist() for part in (layout.order, layout.depth)), strict=True
+        ):
+            del stack[depth:]
+            around[int(columns.span_id[span]) % 2**64] = int(columns.span_id[stack[-1]]) % 2**64 if stack else None
+            stack.append(span)
+    by_id = {one.span_id: one for one in spans}
+    times = Counter((one.track, one.start_ns, one.duration_ns) for one in spans)
+    for one in spans:
+        parent = by_id.get(one.parent_id)
+        if parent is None or parent is one or parent.track != one.track or not one.duration_ns:
+            continue
+        alike = (
+            times[one.track, one.start_ns, one.duration_ns] + times[parent.track, parent.start_ns, parent.duration_ns]
+        )
+        if alike == 2 and parent.start_ns <= one.start_ns < parent.end_ns and one.end_ns <= parent.end_ns:
+            assert around[one.span_id] in (parent.span_id, None)
