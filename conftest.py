@@ -62,6 +62,7 @@ VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "<when>"),
     (re.compile(r"\d[\d,.]* (ns|µs|ms|s)\b"), "<time>"),
     (re.compile(r"\d+\.\d%"), "<share>"),
+    (re.compile(r"\d[\d,.]* (B|kB|MB|GB)\b"), "<size>"),
     (re.compile(r"─+"), "─"),
     (re.compile(r"\s+"), " "),
 )

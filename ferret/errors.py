@@ -31,3 +31,7 @@ class WriterProcessError(FerretError):
 
 class LostSpansWarning(RuntimeWarning):
     """Spans were not stored. Given once per profiler; the exact numbers are in `Profiler.stats()`."""
+
+
+class ExportError(FerretError, ValueError):
+    """An export was asked for that cannot be: of an unknown format, or onto the file that it reads."""

@@ -103,12 +103,21 @@ class Report:
 
     def spans(self, run_id: str | None = None) -> Iterator[SpanModel]:
         """The spans of a run, in the order in which they were stored. Streams."""
-        for segment in self._segments(run_id):
+        for segment in self.segments(run_id):
             yield from span_models(segment)
+
+    def segments(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The stored batches of a run, as columns: for what is too much for an object per span. Streams."""
+        if run_id is None:
+            runs = self.runs()
+            if not runs:
+                return iter(())
+            run_id = runs[-1].run_id
+        return self._fresh().segments(run_id)
 
     def analyze_run(self, run_id: str | None = None) -> dict[str, AggregatedStats]:
         """Count, durations and errors of each name in a run. Memory grows with the names, not the spans."""
-        return aggregate(self._segments(run_id))
+        return aggregate(self.segments(run_id))
 
     def build_trees(self, run_id: str | None = None) -> list[TraceNode]:
         """Every span of a run as a node: the roots in the order of their start, each with its children.
@@ -116,7 +125,7 @@ class Report:
         A span whose parent is not in the run is a root. Holds all the run's spans, about 2 kB each;
         `merged_tree` does with far less.
         """
-        return build_trees(self._segments(run_id))
+        return build_trees(self.segments(run_id))
 
     def merged_tree(self, run_id: str | None = None, depth: int | None = None) -> list[PathNode]:
         """A run's call tree with all spans of one name under one path as one node, the longest first.
@@ -125,7 +134,7 @@ class Report:
             run_id: the run.
             depth: how many levels; all unless given.
         """
-        return merge_paths(self._segments(run_id), depth)
+        return merge_paths(self.segments(run_id), depth)
 
     def close(self) -> None:
         """Close what this report opened: a path's file, nothing that it was given open. Idempotent."""
@@ -152,14 +161,6 @@ class Report:
                 self._readable = self._recording.readable()
         assert self._readable is not None
         return self._readable
-
-    def _segments(self, run_id: str | None) -> Iterator[Segment]:
-        if run_id is None:
-            runs = self.runs()
-            if not runs:
-                return iter(())
-            run_id = runs[-1].run_id
-        return self._fresh().segments(run_id)
 
 
 def _is_beaver(source: object) -> bool:

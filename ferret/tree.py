@@ -52,7 +52,7 @@ def build_trees(segments: Iterable[Segment]) -> list[TraceNode]:
     if not nodes:
         return []
     span_id, parent_id, start_ns = (np.concatenate(column) for column in zip(*kept, strict=True))
-    parents = _parents(span_id, parent_id)
+    parents = parents_of(span_id, parent_id)
     order = np.lexsort((span_id, start_ns))
     roots: list[TraceNode] = []
     for index, parent in zip(order.tolist(), parents[order].tolist(), strict=True):
@@ -88,7 +88,7 @@ class _Columns(NamedTuple):
 
 def _merge(columns: _Columns, names: list[str], depth: int | None) -> list[PathNode]:
     """Level by level: a level's spans fall into paths, by their parent's path and their name."""
-    parents = _parents(columns.span_id, columns.parent_id)
+    parents = parents_of(columns.span_id, columns.parent_id)
     # the children of span i are by_parent[first[i + 1]:first[i + 2]], and the roots those of span -1
     by_parent = np.argsort(parents, kind="stable")
     first = np.concatenate([[0], np.cumsum(np.bincount(parents + 1, minlength=len(parents) + 1))])
@@ -126,7 +126,7 @@ def _ranges(start: Int64, count: Int64) -> Int64:
     return ranges
 
 
-def _parents(span_id: Int64, parent_id: Int64) -> Int64:
+def parents_of(span_id: Int64, parent_id: Int64) -> Int64:
     """Where each span's parent is, or -1 for none. Following it always ends at a -1."""
     order = np.argsort(span_id, kind="stable")
     found = order[np.minimum(np.searchsorted(span_id, parent_id, sorter=order), len(order) - 1)]

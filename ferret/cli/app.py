@@ -13,6 +13,7 @@ import typer
 
 from ferret.cli.analyze import analyze
 from ferret.cli.common import examples
+from ferret.cli.export import export
 from ferret.cli.plugins import plugins
 from ferret.cli.run import run
 from ferret.cli.runs import runs
@@ -89,6 +90,13 @@ app.command(
         ("ferret analyze trace.db --json", "every name, for programs"),
     )
 )(analyze)
+app.command(
+    epilog=examples(
+        ("ferret export trace.db -o run.pftrace", "for ui.perfetto.dev"),
+        ("ferret export trace.db -f speedscope -o a.json", "for speedscope.app"),
+        ("ferret export trace.db -f folded | flamegraph.pl", "into a program"),
+    )
+)(export)
 app.command(
     epilog=examples(
         ("ferret plugins", "everything that can be used, and what is broken"),
