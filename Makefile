@@ -11,12 +11,20 @@ TRACE := demo/trace.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup demo test lint format types docs pytest bench clean
+.PHONY: help setup browser demo test lint format types docs pytest bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Make .venv with the newest Python there is, and all that development needs
+
+browser: ## Install Chromium, in which the tests look at the page, where that can be done
+	@for one in chromium chromium-browser google-chrome; do \
+		if command -v $$one >/dev/null; then echo "$$one is there"; exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; \
+	else echo 'No Chromium is installed, so the tests of the page are skipped.'; \
+		echo 'Install your system'"'"'s package chromium, or run: $(BIN)/playwright install chromium'; fi
 
 demo: setup ## Record a busy web service for five seconds, and look at what it did
 	@mkdir -p $(dir $(TRACE))

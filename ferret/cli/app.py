@@ -17,6 +17,7 @@ from ferret.cli.export import export
 from ferret.cli.plugins import plugins
 from ferret.cli.run import run
 from ferret.cli.runs import runs
+from ferret.cli.view import view
 
 app = typer.Typer(
     name="ferret",
@@ -103,3 +104,10 @@ app.command(
         ("ferret plugins --json", "the same, for programs"),
     )
 )(plugins)
+app.command(
+    epilog=examples(
+        ("ferret view trace.db", "the latest run, in the browser"),
+        ("ferret view trace.db --run 3f2a", "an earlier one"),
+        ("ferret view trace.db --no-open --port 8123", "for ssh to forward"),
+    )
+)(view)

@@ -1,0 +1,1 @@
+export { FlameChartContainer, TimeframeSelectorPlugin, TimeGridPlugin, UIPlugin } from 'flame-chart-js';
