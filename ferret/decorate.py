@@ -132,17 +132,21 @@ def _measured_coroutine(
 
 
 class _Resumed:
-    """The generator's span is the current one while its body runs, and only then."""
+    """The generator's span is the current one while its body runs, and only then; between, it is suspended."""
 
-    __slots__ = ("_span", "_token")
+    __slots__ = ("_span", "_stopped_ns", "_token")
 
     def __init__(self, span: Span) -> None:
         self._span = span
+        self._stopped_ns = 0
 
     def __enter__(self) -> None:
+        if self._stopped_ns:
+            self._span.was_suspended(perf_counter_ns() - self._stopped_ns)
         self._token = self._span._recorder.current.set(self._span.span_id)
 
     def __exit__(self, *_: object) -> None:
+        self._stopped_ns = perf_counter_ns()
         current = self._span._recorder.current
         try:
             current.reset(self._token)

@@ -72,12 +72,13 @@ class Recorder(Protocol):
 class _Details:
     """What most spans never need: kept apart, so that making a span stays cheap."""
 
-    __slots__ = ("given_tags", "model", "outcome")
+    __slots__ = ("given_tags", "model", "outcome", "suspended_ns")
 
     def __init__(self, given_tags: Tags | None) -> None:
         self.given_tags = given_tags
         self.model: SpanModel | None = None
         self.outcome: tuple[str, str | None, str | None] | None = None
+        self.suspended_ns = 0
 
 
 class Span:
@@ -199,6 +200,7 @@ class Span:
         if self.end_ns or not hasattr(self, "start_ns"):
             return
         self.end_ns = end_ns = perf_counter_ns()
+        suspended_ns = 0 if self._details is None else self._details.suspended_ns
         outcome = self._settle(error)
         recorder = self._recorder
         thread: int | None = getattr(local, "index", None)
@@ -211,7 +213,7 @@ class Span:
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
-            outcome, 0, -1,
+            outcome, suspended_ns, -1,
         ))  # fmt: skip
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()
@@ -233,6 +235,10 @@ class Span:
         if details.model is None:
             details.model = self._as_model(details.outcome)
         return details.model
+
+    def was_suspended(self, nanoseconds: int) -> None:
+        """Note that the span, of a generator, did not run for so long."""
+        self._more().suspended_ns += nanoseconds
 
     def _more(self) -> _Details:
         if self._details is None:

@@ -333,6 +333,37 @@ def test_a_generator_is_one_span_and_a_parent_only_while_its_body_runs(profiler:
     assert profiler.stats().recorded == 4
 
 
+def test_the_time_in_which_nobody_asks_a_generator_is_kept_apart(profiler: Profiler) -> None:
+    @profiler.measure("numbers")
+    def numbers() -> Iterator[int]:
+        yield from range(3)
+
+    @profiler.measure("numbers, slowly")
+    async def numbers_slowly() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    async def consume() -> None:
+        async for _ in numbers_slowly():
+            busy()
+
+    waited = 0
+
+    def busy() -> None:
+        nonlocal waited
+        started = time.perf_counter_ns()
+        while time.perf_counter_ns() - started < 1_000_000:
+            pass
+        waited += time.perf_counter_ns() - started
+
+    for _ in numbers():
+        busy()
+    asyncio.run(consume())
+    found = spans(profiler)
+    suspended = found["numbers"].suspended + found["numbers, slowly"].suspended
+    assert waited / 1e9 <= suspended <= found["numbers"].duration + found["numbers, slowly"].duration
+
+
 def test_a_generator_handles_what_is_thrown_into_it(profiler: Profiler) -> None:
     @profiler.measure("patient")
     def patient() -> Iterator[str]:
