@@ -7,7 +7,8 @@ PYTHON ?=# an interpreter to use instead of the newest found
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TRACE := demo/trace.db
+TRACE := demo/service.db
+FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -20,13 +21,14 @@ setup: $(READY) ## Make .venv with the newest Python there is, and all that deve
 
 browser: ## Install Chromium, in which the tests look at the page, where that can be done
 	@for one in chromium chromium-browser google-chrome; do \
-		if command -v $$one >/dev/null; then echo "$$one is there"; exit 0; fi; done; \
+		if command -v $$one >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null \
+		|| echo 'Chromium could not be installed: the tests of the page are skipped.'; \
 	else echo 'No Chromium is installed, so the tests of the page are skipped.'; \
 		echo 'Install your system'"'"'s package chromium, or run: $(BIN)/playwright install chromium'; fi
 
-demo: setup ## Record a busy web service for five seconds, and look at what it did
+demo: setup ## Record a busy web service, and the functions of a program, and look at what they did
 	@mkdir -p $(dir $(TRACE))
 	@$(BIN)/python examples/service.py --writer $(WRITER) --db $(TRACE)
 	@echo
@@ -35,12 +37,21 @@ demo: setup ## Record a busy web service for five seconds, and look at what it d
 	$(BIN)/ferret analyze $(TRACE) --limit 8
 	@echo
 	$(BIN)/ferret analyze $(TRACE) --tree --depth 3
-	@printf '\n%s\n' 'The spans are in $(TRACE). What to try next:'
+	@echo
+	$(BIN)/ferret export $(TRACE) --output demo/service.html
+	@printf '\n%s\n\n' 'So much for spans that a program makes itself. Now all functions of one that knows nothing of ferret:'
+	$(BIN)/ferret run --all --output $(FUNCTIONS) -m pygments -f html -o demo/highlighted.html examples/service.py
+	@echo
+	$(BIN)/ferret analyze $(FUNCTIONS) --limit 8
+	@echo
+	$(BIN)/ferret export $(FUNCTIONS) --output demo/functions.html
+	@printf '\n%s\n' 'Open demo/service.html and demo/functions.html in a browser. What to try next:'
 	@printf '  %s\n' \
-		'$(BIN)/ferret analyze $(TRACE) --sort errors' \
-		'$(BIN)/ferret analyze --help' \
+		'$(BIN)/ferret view $(TRACE)' \
+		'$(BIN)/ferret analyze $(TRACE) --slowest 3' \
+		'$(BIN)/ferret run --help' \
 		'make demo WRITER=process'
-	@echo 'How they were recorded is in examples/service.py.'
+	@echo 'How the spans of the service were made is in examples/service.py.'
 
 test: lint types docs pytest ## Everything that must pass: lint, types, docs, pytest
 
@@ -60,7 +71,7 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 	@if [ ! -f docs/conf.py ]; then echo 'docs/conf.py is missing: no docs are built'; \
 	else set -x; $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html; fi
 
-pytest: setup ## Run the tests
+pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
 
 bench: setup ## Measure what recording costs, beside a floor in the same run (takes some minutes)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _events = sys.monitoring.events
 
 ENDS_WELL = (GeneratorExit, StopIteration, StopAsyncIteration)
-"""How iterators end, and generators that are closed: no errors."""
+"""How iterators end, and generators that are closed: no errors, as is `sys.exit()`."""
 
 _UNFINISHED = encode_outcome(("unfinished", None, None))
 
@@ -119,7 +119,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             return
         stack.pop()
         outcome = None
-        if not isinstance(error, ENDS_WELL):
+        if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
             outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
         end_with_care(stack, call, end, outcome)
 
