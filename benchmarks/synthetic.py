@@ -106,7 +106,7 @@ def _events() -> Int64:
 
     def visit(one: int) -> None:
         events.append(one)
-        for child in np.flatnonzero(PARENTS == one).tolist():
+        for child in np.flatnonzero(one == PARENTS).tolist():
             visit(child)
         events.append(size + one)
 

@@ -133,6 +133,17 @@ class AggregatedStats:
     max_duration: float
     error_count: int
     error_rate: float
+    self_duration: float = 0.0
+    """In the spans themselves, and in none of their children on the same process, thread and asyncio task."""
+    suspended_duration: float = 0.0
+    """In which they did not run: generators that nobody asked, coroutines that waited."""
+    p50: float = 0.0
+    """Half of the spans took no longer. Exact for few spans; see `ferret.aggregate.ACCURACY`."""
+    p95: float = 0.0
+    p99: float = 0.0
+    file: str | None = None
+    """The file of the function that the name stands for, where that is known."""
+    line: int | None = None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from ferret.aggregate import NameIndex, failed
+from ferret.aggregate.chunks import NameIndex, failed
 from ferret.models import SpanModel, TraceNode
 
 if TYPE_CHECKING:

@@ -1,0 +1,250 @@
+"""Numbers per name, taken over columns: they equal what adding up span by span gives, wherever segments end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import record
+
+from ferret.aggregate import chunks as chunking
+from ferret.aggregate.chunks import NameIndex, chunks
+from ferret.aggregate.percentiles import EXACT, RANKS, Percentiles
+from ferret.aggregate.selftime import SelfTimes
+from ferret.ambient import ThreadInfo
+from ferret.batch import Batch, Origin
+from ferret.report import Report
+from ferret.segment import Segment
+from ferret.sinks.memory import MemorySink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ferret.span import Record
+
+TOKENS = ["a" * 16, "b" * 16]
+THREADS = [ThreadInfo(1, "main"), ThreadInfo(2, "worker")]
+TASKS = [None, "Task-1", "Task-2"]
+
+type Track = tuple[str, int, str | None]
+type Spans = list[tuple[str, Record]]
+"""Each span with the token of its process, in the order in which they ended."""
+
+
+@pytest.fixture(params=[1, 3, 1 << 16], ids=["chunks of a segment", "chunks of 3 spans", "one chunk"])
+def chunk_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    size: int = request.param
+    monkeypatch.setattr(chunking, "CHUNK", size)
+    return size
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Spans:
+    """What some tracks did in turns: functions called each other, were suspended, and handed work to other tracks."""
+    tracks: list[Track] = draw(
+        st.lists(
+            st.tuples(st.sampled_from(TOKENS), st.sampled_from([0, 1]), st.sampled_from(TASKS)),
+            min_size=1, max_size=4, unique=True,
+        )
+    )  # fmt: skip
+    stacks: dict[Track, list[tuple[int, int, int, str]]] = {track: [] for track in tracks}
+    done: Spans = []
+    now, next_id = 0, 1
+
+    def end(track: Track) -> None:
+        span_id, parent_id, start_ns, name = stacks[track].pop()
+        suspended_ns = draw(st.sampled_from([0, 0, (now - start_ns) // 2, now - start_ns]))
+        token, thread, task = track
+        self_ns = draw(st.sampled_from([-1, -1, -1, 0, 7]))
+        done.append(
+            (
+                token,
+                record(
+                    span_id, span_id=span_id, parent_id=parent_id, name=name, start_ns=start_ns, end_ns=now,
+                    thread=thread, task=task, suspended_ns=suspended_ns, self_ns=self_ns,
+                ),
+            )
+        )  # fmt: skip
+
+    for _ in range(draw(st.integers(0, 40))):
+        track = draw(st.sampled_from(tracks))
+        now += draw(st.integers(0, 1000))
+        if stacks[track] and draw(st.booleans()):
+            end(track)
+        else:
+            begun = [*stacks[track][-1:], *(stack[-1] for stack in stacks.values() if stack)]
+            parent_id = draw(st.sampled_from([0, *(one[0] for one in begun)])) if begun else 0
+            stacks[track].append((next_id, parent_id, now, draw(st.sampled_from("abc"))))
+            next_id += 1
+    for track in tracks if draw(st.booleans()) else []:  # or else it was killed: what was open is never stored
+        while stacks[track]:
+            now += 1
+            end(track)
+    return done
+
+
+def stored(spans: Spans, cuts: Sequence[int]) -> Iterator[Segment]:
+    """In segments from each cut to the next, and of one process each, as a file has them."""
+    ends = sorted({min(cut, len(spans)) for cut in cuts} | {len(spans)})
+    for sequence, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        for token in TOKENS:
+            own = [one for whose, one in spans[start:end] if whose == token]
+            if own:
+                batch = Batch(Origin("run", token, 1, 0), sequence, own, THREADS)
+                yield Segment.from_bytes(Segment.from_batch(batch).to_bytes())
+
+
+def self_times(spans: Spans) -> dict[str, int]:
+    """By name, span by span: the running time without that of the children on the same track."""
+    taken: dict[tuple[int, Track], int] = defaultdict(int)
+    for token, (_, parent_id, _, start, end, thread, task, _, _, suspended, _) in spans:
+        taken[parent_id, (token, thread, task)] += end - start - suspended
+    found: dict[str, int] = defaultdict(int)
+    for token, (span_id, _, name, start, end, thread, task, _, _, suspended, measured) in spans:
+        computed = max(0, end - start - suspended - taken[span_id, (token, thread, task)])
+        found[str(name)] += measured if measured >= 0 else computed
+    return dict(found)
+
+
+class Held(MemorySink):
+    """Segments to report on."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        super().__init__()
+        self.held = segments
+
+    def segments(self, run_id: str | None = None) -> Iterator[Segment]:
+        return iter(self.held)
+
+
+class TestSelfTime:
+    @given(programs(), st.lists(st.integers(0, 40), max_size=6))
+    def test_it_equals_looking_at_the_whole_run_span_by_span(
+        self, chunk_size: int, spans: Spans, cuts: list[int]
+    ) -> None:
+        stats = Report(Held(list(stored(spans, cuts)))).analyze_run("run")
+        found = {name: round(one.self_duration * 1e9) for name, one in stats.items()}
+        assert found == self_times(spans)
+
+    @given(programs(), st.lists(st.integers(0, 40), max_size=6))
+    def test_suspended_time_is_added_up(self, spans: Spans, cuts: list[int]) -> None:
+        stats = Report(Held(list(stored(spans, cuts)))).analyze_run("run")
+        suspended: dict[str, int] = defaultdict(int)
+        for _, one in spans:
+            suspended[str(one[2])] += one[9]
+        assert {name: round(one.suspended_duration * 1e9) for name, one in stats.items()} == suspended
+
+    def of(self, *records: Record) -> dict[str, int]:
+        sink = MemorySink()
+        sink.write(Batch(Origin("run", "a" * 16, 1, 0), 0, list(records), THREADS))
+        return {name: round(one.self_duration * 1e9) for name, one in Report(sink).analyze_run().items()}
+
+    def test_children_that_ran_longer_than_their_parent_leave_it_nothing(self) -> None:
+        found = self.of(
+            record(1, span_id=2, parent_id=1, name="child", start_ns=0, end_ns=90),
+            record(2, span_id=1, name="parent", start_ns=0, end_ns=50),
+        )
+        assert found == {"child": 90, "parent": 0}
+
+    def test_a_generators_children_are_not_taken_from_whoever_asked_it(self) -> None:
+        """`caller` runs 100, of which it waits 40 in `generator`, which is suspended the rest of its 80."""
+        found = self.of(
+            record(1, span_id=3, parent_id=2, name="helper", start_ns=20, end_ns=35),
+            record(2, span_id=2, parent_id=1, name="generator", start_ns=10, end_ns=90, suspended_ns=40),
+            record(3, span_id=1, name="caller", start_ns=0, end_ns=100),
+        )
+        assert found == {"helper": 15, "generator": 25, "caller": 60}
+
+    def test_a_task_or_thread_that_a_span_waits_for_is_not_its_own_work(self) -> None:
+        found = self.of(
+            record(1, span_id=2, parent_id=1, name="elsewhere", start_ns=0, end_ns=90, thread=1),
+            record(2, span_id=3, parent_id=1, name="task", start_ns=0, end_ns=80, task="Task-9"),
+            record(3, span_id=1, name="parent", start_ns=0, end_ns=100),
+        )
+        assert found == {"elsewhere": 90, "task": 80, "parent": 100}
+
+    def test_a_span_that_is_its_own_parent_keeps_its_time(self) -> None:
+        assert self.of(record(1, span_id=1, parent_id=1, name="ring", start_ns=0, end_ns=9)) == {"ring": 9}
+
+    def test_parents_that_never_come_are_given_up_the_longest_awaited_first(self) -> None:
+        times, names = SelfTimes(most=3), NameIndex()
+
+        def feed(*records: Record) -> list[int]:
+            segment = Segment.from_batch(Batch(Origin("run", "a" * 16, 1, 0), 0, list(records), THREADS))
+            (chunk,) = chunks([segment], names)
+            found: list[int] = times.of(chunk).tolist()
+            return found
+
+        for parent in range(1, 7):
+            feed(record(1, span_id=100 + parent, parent_id=parent, start_ns=0, end_ns=10))
+            assert len(times) <= 3
+        came = feed(*(record(1, span_id=parent, start_ns=0, end_ns=50) for parent in range(1, 7)))
+        assert came == [50, 50, 50, 40, 40, 40]
+        assert len(times) == 0
+
+
+def nearest_rank(values: Sequence[int], rank: float) -> int:
+    return sorted(values)[max(int(np.ceil(rank * len(values))) - 1, 0)]
+
+
+class TestPercentiles:
+    @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 10**12)), max_size=60))
+    def test_of_few_spans_they_are_durations_of_the_nearest_rank(self, given_: list[tuple[str, int]]) -> None:
+        sink = MemorySink()
+        records = [record(n, name=name, start_ns=0, end_ns=ns) for n, (name, ns) in enumerate(given_)]
+        if records:
+            sink.write(Batch(Origin("run", "a" * 16, 1, 0), 0, records, THREADS))
+        stats = Report(sink).analyze_run("run")
+        durations: dict[str, list[int]] = defaultdict(list)
+        for name, ns in given_:
+            durations[name].append(ns)
+        assert set(stats) == set(durations)
+        for name, one in stats.items():
+            expected = [nearest_rank(durations[name], rank) / 1e9 for rank in RANKS]
+            assert [one.p50, one.p95, one.p99] == pytest.approx(expected, rel=1e-7)
+            assert one.min_duration <= one.p50 <= one.p95 <= one.p99 <= one.max_duration
+
+    @pytest.mark.parametrize("piece", [7, 300, 65_536])
+    def test_of_many_spans_they_are_as_near_as_is_said(self, piece: int) -> None:
+        """Four times the error that 95 % keep to: chance alone does not fail it."""
+        random = np.random.default_rng(5)
+        values = np.sort(random.lognormal(12, 3, 200_000).astype(np.int64))
+        shuffled = random.permutation(values)
+        percentiles = Percentiles()
+        for start in range(0, len(values), piece):
+            part = shuffled[start : start + piece]
+            percentiles.add(np.array([3]), np.array([0]), part)
+        percentiles.settle()
+        for value, rank, error in zip(percentiles.of(3), RANKS, (0.006, 0.0006, 0.0002), strict=True):
+            assert abs(np.searchsorted(values, value, "right") / len(values) - rank) < 4 * error
+
+    def test_names_share_the_pool_and_do_not_mix(self) -> None:
+        percentiles = Percentiles()
+        for one in range(2 * EXACT):  # each name gets one value at a time, a thousand times its number
+            names = np.arange(1, 400)
+            percentiles.add(names, np.arange(len(names)), names * 1000 + one % 7)
+        percentiles.settle()
+        for name in (1, 200, 399):
+            assert all(name * 1000 <= value <= name * 1000 + 7 for value in percentiles.of(name))
+        assert percentiles._sketches, "the pool never filled: nothing was tested"
+
+    def test_a_name_that_comes_up_to_the_limit_stays_exact(self) -> None:
+        percentiles = Percentiles()
+        values = np.random.default_rng(1).permutation(EXACT) + 1
+        percentiles.add(np.array([0]), np.array([0]), values)
+        percentiles.settle()
+        assert percentiles.of(0) == [EXACT // 2, nearest_rank(values.tolist(), 0.95), nearest_rank(values.tolist(), 0.99)]
+
+
+def test_where_a_name_is_from_comes_with_its_numbers() -> None:
+    sink = MemorySink()
+    sources = {"shop.pay": ("shop.py", 12)}
+    records = [record(1, name="shop.pay"), record(2, name="by hand")]
+    sink.write(Batch(Origin("run", "a" * 16, 1, 0), 0, records, THREADS, sources=sources))
+    stats = Report(sink).analyze_run()
+    assert (stats["shop.pay"].file, stats["shop.pay"].line) == ("shop.py", 12)
+    assert (stats["by hand"].file, stats["by hand"].line) == (None, None)
