@@ -16,7 +16,7 @@ import numpy as np
 
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
-from ferret.errors import FormatError
+from ferret.errors import FormatError, NewerFormatError
 from ferret.tags import encode_tags, plain_text
 
 if TYPE_CHECKING:
@@ -303,7 +303,8 @@ def _read_header(data: bytes) -> _Header:
         raise FormatError("not a segment: it does not begin with 'FRT'")
     if len(data) < 4 or data[3] != VERSION:
         found = data[3] if len(data) > 3 else "none"
-        raise FormatError(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
+        kind = NewerFormatError if len(data) > 3 and data[3] > VERSION else FormatError
+        raise kind(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
     try:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(data[4:], MAX_SEGMENT_BYTES)

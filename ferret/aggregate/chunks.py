@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,24 +47,22 @@ class NameIndex:
 
 
 class Chunk(NamedTuple):
-    """Columns of equal length, in the order in which the spans were stored.
-
-    A *key* stands for a span id and a track (process, thread, asyncio task) in 64 bits; 0 is no span. So a child
-    whose `parent` equals a span's `own` ran where that span ran.
-    """
+    """Columns of equal length, in the order in which the spans were stored."""
 
     name: Int64
     """Numbers of a `NameIndex`."""
+    span_id: Int64
+    parent_id: Int64
+    """0 for a span without a parent."""
+    start_ns: Int64
     duration_ns: Int64
     running_ns: Int64
     """The duration without the time in which it was suspended; never negative."""
     self_ns: Int64
     """Self time as its recorder measured it; -1 where nobody did."""
     failed: Bools
-    own: UInt64
-    """The span's key."""
-    parent: UInt64
-    """The key that its parent has if it ran on the same track; 0 for a span without a parent."""
+    track: UInt64
+    """An odd number for each track: a process, thread and asyncio task."""
 
 
 def chunks(segments: Iterable[Segment], names: NameIndex) -> Iterator[Chunk]:
@@ -72,13 +70,13 @@ def chunks(segments: Iterable[Segment], names: NameIndex) -> Iterator[Chunk]:
     waiting: list[Chunk] = []
     spans = 0
     for segment in segments:
-        waiting.append(_chunk(segment, names))
+        waiting.append(chunk_of(segment, names))
         spans += len(segment)
         if spans >= CHUNK:
-            yield _joined(waiting)
+            yield joined(waiting)
             waiting, spans = [], 0
     if spans:
-        yield _joined(waiting)
+        yield joined(waiting)
 
 
 def failed(segment: Segment) -> Bools:
@@ -86,32 +84,39 @@ def failed(segment: Segment) -> Bools:
     return np.array([status != "ok" for status, *_ in segment.outcomes], dtype=np.bool_)[segment.outcome]
 
 
-def _chunk(segment: Segment, names: NameIndex) -> Chunk:
-    factor = _track_factors(segment)
-    duration_ns = segment.duration_ns
-    return Chunk(
-        name=names.of(segment),
-        duration_ns=duration_ns,
-        running_ns=np.maximum(duration_ns - segment.suspended_ns, 0),
-        self_ns=segment.self_ns,
-        failed=failed(segment),
-        own=segment.span_id.view(np.uint64) * factor,
-        parent=segment.parent_id.view(np.uint64) * factor,
-    )
-
-
-def _joined(parts: list[Chunk]) -> Chunk:
+def joined(parts: Sequence[Chunk]) -> Chunk:
+    """The chunks as one."""
     return Chunk(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _track_factors(segment: Segment) -> UInt64:
-    """An odd number for each track, spread over 64 bits.
+def chunk_of(segment: Segment, names: NameIndex) -> Chunk:
+    """One segment as a chunk."""
+    return Chunk(
+        name=names.of(segment),
+        span_id=segment.span_id,
+        parent_id=segment.parent_id,
+        start_ns=segment.start_ns,
+        duration_ns=segment.duration_ns,
+        running_ns=np.maximum(segment.duration_ns - segment.suspended_ns, 0),
+        self_ns=segment.self_ns,
+        failed=failed(segment),
+        track=_tracks(segment),
+    )
 
-    Multiplied with it, the ids of one track stay distinct, as odd numbers have an inverse, and those of two tracks meet
-    with the probability of any two random numbers of 64 bits. There may be a task for each span: a table of tracks
-    would grow with the run.
+
+def find(keys: NDArray[np.integer], wanted: NDArray[np.integer]) -> tuple[Bools, Int64]:
+    """Which of the wanted are among the sorted keys, and where they all would be."""
+    if not len(keys):
+        return np.zeros(len(wanted), dtype=np.bool_), np.zeros(len(wanted), dtype=np.int64)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return keys[at] == wanted, at
+
+
+def _tracks(segment: Segment) -> UInt64:
+    """There may be a task for each span: to number the tracks, a table would have to grow with the run. So they get
+    numbers that are spread over all 64 bits, of which no two meet.
     """
     threads = [hash((segment.token, *thread)) & _BITS | 1 for thread in segment.threads]
     tasks = [hash(("task", task)) & _BITS | 1 for task in segment.tasks]
-    factor: UInt64 = np.array(threads, dtype=np.uint64)[segment.thread] * np.array(tasks, dtype=np.uint64)[segment.task]
-    return factor
+    track: UInt64 = np.array(threads, dtype=np.uint64)[segment.thread] * np.array(tasks, dtype=np.uint64)[segment.task]
+    return track

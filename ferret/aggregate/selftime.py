@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ferret.aggregate.chunks import find
+
 if TYPE_CHECKING:
     from ferret.aggregate.chunks import Bools, Chunk, UInt64
     from ferret.segment import Int64
@@ -40,16 +42,20 @@ class SelfTimes:
 
     def of(self, chunk: Chunk) -> Int64:
         """The self time of each span in nanoseconds: as its recorder measured it, or else computed. Never negative."""
-        order = np.argsort(chunk.own)
-        own = chunk.own[order]
+        # Multiplied by its track, an id becomes a key that its children on that track can name. The ids of one track stay
+        # distinct, as odd numbers have an inverse, and those of two meet as seldom as any two random numbers of 64 bits.
+        key = chunk.span_id.view(np.uint64) * chunk.track
+        parents = chunk.parent_id.view(np.uint64) * chunk.track
+        order = np.argsort(key)
+        own = key[order]
         below = np.zeros(len(own), dtype=np.int64)
 
-        came, at = _find(own, self._key)
+        came, at = find(own, self._key)
         np.add.at(below, at[came], self._taken[came])
 
-        children = np.flatnonzero((chunk.parent != 0) & (chunk.parent != chunk.own))
-        parent, running = chunk.parent[children], chunk.running_ns[children]
-        here, at = _find(own, parent)
+        children = np.flatnonzero((parents != 0) & (parents != key))
+        parent, running = parents[children], chunk.running_ns[children]
+        here, at = find(own, parent)
         np.add.at(below, at[here], running[here])
 
         self._await(~came, parent[~here], running[~here])
@@ -71,11 +77,3 @@ class SelfTimes:
         if len(self._key) > self._most:
             kept = np.sort(np.argsort(self._seen, kind="stable")[-self._most :])
             self._key, self._taken, self._seen = self._key[kept], self._taken[kept], self._seen[kept]
-
-
-def _find(keys: UInt64, wanted: UInt64) -> tuple[Bools, Int64]:
-    """Which of the wanted are among the sorted keys, and where they all would be."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=np.bool_), np.zeros(len(wanted), dtype=np.int64)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return keys[at] == wanted, at
