@@ -113,8 +113,9 @@ def find(keys: NDArray[np.integer], wanted: NDArray[np.integer]) -> tuple[Bools,
 
 
 def _tracks(segment: Segment) -> UInt64:
-    """There may be a task for each span: to number the tracks, a table would have to grow with the run. So they get
-    numbers that are spread over all 64 bits, of which no two meet.
+    """Each span's track as a number that no other track has, as the numbers are spread over 64 bits.
+
+    There may be a task for each span: a table of tracks would have to grow with the run.
     """
     threads = [hash((segment.token, *thread)) & _BITS | 1 for thread in segment.threads]
     tasks = [hash(("task", task)) & _BITS | 1 for task in segment.tasks]

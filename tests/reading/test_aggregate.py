@@ -11,20 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import record
 
+from ferret.aggregate import calltree
 from ferret.aggregate import chunks as chunking
-from ferret.aggregate.chunks import NameIndex, chunks
+from ferret.aggregate.chunks import NameIndex, chunk_of, chunks
 from ferret.aggregate.percentiles import EXACT, RANKS, Percentiles
 from ferret.aggregate.selftime import SelfTimes
 from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin
 from ferret.report import Report
 from ferret.segment import Segment
+from ferret.sinks.backwards import with_horizon
 from ferret.sinks.memory import MemorySink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ferret.models import ProcessInfo, TraceNode
     from ferret.span import Record
+    from ferret.tree import PathNode
 
 TOKENS = ["a" * 16, "b" * 16]
 THREADS = [ThreadInfo(1, "main"), ThreadInfo(2, "worker")]
@@ -110,15 +114,17 @@ def self_times(spans: Spans) -> dict[str, int]:
     return dict(found)
 
 
-class Held(MemorySink):
+class Held:
     """Segments to report on."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
-        super().__init__()
         self.held = segments
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         return iter(self.held)
+
+    def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
+        return iter(())
 
 
 class TestSelfTime:
@@ -187,6 +193,85 @@ class TestSelfTime:
         assert len(times) == 0
 
 
+class TestMergedTree:
+    @given(programs(), st.lists(st.integers(0, 40), max_size=6))
+    def test_it_equals_merging_the_spans_node_by_node(self, chunk_size: int, spans: Spans, cuts: list[int]) -> None:
+        report = Report(Held(list(stored(spans, cuts))))
+        assert as_paths(report.merged_tree("run")) == merged(report.build_trees("run"))
+
+    @given(programs(), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 3))
+    def test_a_depth_leaves_out_what_is_below(self, chunk_size: int, spans: Spans, cuts: list[int], depth: int) -> None:
+        report = Report(Held(list(stored(spans, cuts))))
+        whole = merged(report.build_trees("run"))
+        assert as_paths(report.merged_tree("run", depth)) == {
+            path: numbers for path, numbers in whole.items() if len(path) <= depth
+        }
+
+    @given(programs(), st.lists(st.integers(0, 40), max_size=6))
+    def test_self_times_add_up_to_those_by_name(self, chunk_size: int, spans: Spans, cuts: list[int]) -> None:
+        found: dict[str, float] = defaultdict(float)
+        todo = Report(Held(list(stored(spans, cuts)))).merged_tree("run")
+        while todo:
+            node = todo.pop()
+            found[node.name] += node.self_duration
+            todo += node.children
+        assert {name: round(seconds * 1e9) for name, seconds in found.items()} == self_times(spans)
+
+    @pytest.mark.parametrize("chunk", [1, 1 << 16])
+    def test_spans_that_are_each_others_parents_in_two_segments_are_kept(
+        self, monkeypatch: pytest.MonkeyPatch, chunk: int
+    ) -> None:
+        monkeypatch.setattr(chunking, "CHUNK", chunk)
+        ring = [("a" * 16, record(n, span_id=n + 1, parent_id=(n + 1) % 3 + 1, name=f"{n}")) for n in range(3)]
+        roots = Report(Held(list(stored(ring, [1, 2])))).merged_tree("run")
+        assert sum(numbers[0] for numbers in as_paths(roots).values()) == 3
+
+    def test_parents_that_never_come_are_given_up_and_what_is_below_becomes_roots(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chunking, "CHUNK", 1)
+        monkeypatch.setattr(calltree, "MISSING", 2)
+        orphans = [("a" * 16, record(n, span_id=100 + n, parent_id=n + 1, name="orphan")) for n in range(9)]
+        totals = calltree.PathTotals()
+        for segment in reversed(list(stored(orphans, list(range(9))))):
+            totals.add(chunk_of(segment, totals.names), 1 << 62)
+            assert len(totals._missing) <= 2 + 1
+        assert [(node.name, node.count) for node in totals.roots()] == [("orphan", 9)]
+
+    @given(programs())
+    def test_what_cannot_have_children_any_more_is_forgotten(self, spans: Spans) -> None:
+        """Of a run that was read to its end, nothing is open but what began with the first span, or later ones forget."""
+        totals = calltree.PathTotals()
+        held = list(stored(spans, list(range(40))))
+        for segment, horizon in with_horizon(Held(held), "run"):
+            totals.add(chunk_of(segment, totals.names), horizon)
+            assert (totals._open.start_ns <= horizon).all()
+        assert len(totals._open.span_id) == 0
+
+
+def as_paths(nodes: Sequence[PathNode], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    found = {}
+    for node in nodes:
+        path = (*above, node.name)
+        assert path not in found
+        found[path] = (node.count, round(node.total_duration * 1e9), node.error_count)
+        found |= as_paths(node.children, path)
+    return found
+
+
+def merged(nodes: Sequence[TraceNode], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    groups: dict[str, list[TraceNode]] = defaultdict(list)
+    for node in nodes:
+        groups[node.span.name].append(node)
+    found = {}
+    for name, group in groups.items():
+        path = (*above, name)
+        durations = [round((node.span.duration or 0) * 1e9) for node in group]
+        found[path] = (len(group), sum(durations), sum(node.span.status != "ok" for node in group))
+        found |= merged([child for node in group for child in node.children], path)
+    return found
+
+
 def nearest_rank(values: Sequence[int], rank: float) -> int:
     return sorted(values)[max(int(np.ceil(rank * len(values))) - 1, 0)]
 
@@ -237,7 +322,11 @@ class TestPercentiles:
         values = np.random.default_rng(1).permutation(EXACT) + 1
         percentiles.add(np.array([0]), np.array([0]), values)
         percentiles.settle()
-        assert percentiles.of(0) == [EXACT // 2, nearest_rank(values.tolist(), 0.95), nearest_rank(values.tolist(), 0.99)]
+        assert percentiles.of(0) == [
+            EXACT // 2,
+            nearest_rank(values.tolist(), 0.95),
+            nearest_rank(values.tolist(), 0.99),
+        ]
 
 
 def test_where_a_name_is_from_comes_with_its_numbers() -> None:
