@@ -152,6 +152,8 @@ class TraceNode:
 
     span: SpanModel
     children: list[TraceNode] = field(default_factory=list)
+    hidden: int = 0
+    """Of a root that `Report.slowest` gives: how many of its trace's spans were left out, the others being longer."""
 
     @property
     def total_children_duration(self) -> float:
@@ -159,6 +161,22 @@ class TraceNode:
         return sum(child.span.duration or 0.0 for child in self.children)
 
     @property
+    def running_time(self) -> float:
+        """Seconds in which the span was not suspended; never negative."""
+        return max(0.0, (self.span.duration or 0.0) - self.span.suspended)
+
+    @property
     def self_time(self) -> float:
-        """Seconds spent in the span outside its children; never negative."""
-        return max(0.0, (self.span.duration or 0.0) - self.total_children_duration)
+        """Seconds spent in the span itself; never negative.
+
+        As its recorder measured it, or else its running time without that of the children that ran where it ran: in the
+        same process, thread and asyncio task. A child elsewhere takes nothing from it.
+        """
+        if self.span.self_time is not None:
+            return self.span.self_time
+        inside = (child.running_time for child in self.children if _track(child.span) == _track(self.span))
+        return max(0.0, self.running_time - sum(inside))
+
+
+def _track(span: SpanModel) -> tuple[int, int, str, str | None]:
+    return span.process_id, span.thread_id, span.thread_name, span.task_name

@@ -15,6 +15,7 @@ from ferret.sinks.backwards import with_horizon
 from ferret.sinks.base import Readable, Sink
 from ferret.sinks.reading import open_readable
 from ferret.sinks.summary import summaries
+from ferret.slowest import SPANS, slowest
 from ferret.tree import PathNode, build_trees, span_models
 
 if TYPE_CHECKING:
@@ -136,6 +137,21 @@ class Report:
         """
         chosen = self._chosen(run_id)
         return [] if chosen is None else merge_paths(with_horizon(self._fresh(), chosen), depth)
+
+    def slowest(self, count: int = 5, run_id: str | None = None, *, spans: int = SPANS) -> list[TraceNode]:
+        """The longest single traces of a run: the spans that have no parent in it, each with what is below it.
+
+        The longest comes first. Reads the run two to five times, in memory for what it returns; but JSON lines are held
+        as a whole.
+
+        Args:
+            count: how many traces.
+            run_id: the run.
+            spans: how many of each trace's spans are kept at most, at least 1: the longest. The root's `hidden` tells
+                how many are not.
+        """
+        chosen = self._chosen(run_id)
+        return [] if chosen is None or count < 1 else slowest(self._fresh(), chosen, count, max(spans, 1))
 
     def close(self) -> None:
         """Close what this report opened: a path's file, nothing that it was given open. Idempotent."""

@@ -187,11 +187,18 @@ class Segment:
         return segment
 
     def __iter__(self) -> Iterator[SpanData]:
+        return self._spans(slice(None), self.tags)
+
+    def take(self, indices: Sequence[int]) -> Iterator[SpanData]:
+        """Some of the spans, by their places."""
+        return self._spans(list(indices), [self.tags[index] for index in indices])
+
+    def _spans(self, which: slice | list[int], tags_of: Iterable[bytes]) -> Iterator[SpanData]:
         columns = zip(
-            self.span_id.view(np.uint64).tolist(), self.parent_id.view(np.uint64).tolist(),
-            self.name.tolist(), self.start_ns.tolist(),
-            self.duration_ns.tolist(), self.thread.tolist(), self.task.tolist(), self.outcome.tolist(), self.tags,
-            self.suspended_ns.tolist(), self.self_ns.tolist(),
+            self.span_id.view(np.uint64)[which].tolist(), self.parent_id.view(np.uint64)[which].tolist(),
+            self.name[which].tolist(), self.start_ns[which].tolist(), self.duration_ns[which].tolist(),
+            self.thread[which].tolist(), self.task[which].tolist(), self.outcome[which].tolist(), tags_of,
+            self.suspended_ns[which].tolist(), self.self_ns[which].tolist(),
             strict=True,
         )  # fmt: skip
         for (
