@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ferret.aggregate import aggregate
 from ferret.aggregate.calltree import merge_paths
+from ferret.diff import NameDiff, compare
 from ferret.errors import RunNotFoundError, StorageError
 from ferret.models import AggregatedStats, RunInfo, SpanModel, TraceNode
 from ferret.runinfo import no_such_run, run_infos
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     type Source = str | os.PathLike[str] | BeaverDB | Recording | Readable
 
-__all__ = ["AggregatedStats", "PathNode", "Report", "RunNotFoundError", "TraceNode"]
+__all__ = ["AggregatedStats", "NameDiff", "PathNode", "Report", "RunNotFoundError", "TraceNode"]
 
 
 @runtime_checkable
@@ -152,6 +153,32 @@ class Report:
         """
         chosen = self._chosen(run_id)
         return [] if chosen is None or count < 1 else slowest(self._fresh(), chosen, count, max(spans, 1))
+
+    def diff(self, before: str | None = None, after: str | None = None) -> list[NameDiff]:
+        """Compare two runs of this source, name by name; what got slower comes first.
+
+        For runs of two sources there is `ferret.diff.compare`.
+
+        Args:
+            before: the earlier run's id, or its beginning; the run before `after` if not given.
+            after: the later run's; the latest run if not given.
+
+        Raises:
+            RunNotFoundError: one of them is not there.
+        """
+        earlier, later = self.two_runs(before, after)
+        return compare(self.analyze_run(earlier.run_id), self.analyze_run(later.run_id))
+
+    def two_runs(self, before: str | None = None, after: str | None = None) -> tuple[RunInfo, RunInfo]:
+        """The runs that `diff` compares; takes and raises the same."""
+        later = self.run(after)
+        if before is not None:
+            return self.run(before), later
+        ids = [run.run_id for run in self.runs()]
+        place = ids.index(later.run_id)
+        if not place:
+            raise RunNotFoundError(f"there is no run before {later.run_id!r} to compare it with")
+        return self.run(ids[place - 1]), later
 
     def close(self) -> None:
         """Close what this report opened: a path's file, nothing that it was given open. Idempotent."""
