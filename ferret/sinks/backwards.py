@@ -31,7 +31,7 @@ def newest_first(readable: Readable, run_id: str | None = None) -> Iterator[Segm
 def with_horizon(readable: Readable, run_id: str) -> Iterator[tuple[Segment, int]]:
     """The same segments, and with each when the latest span of those that are still to come ended.
 
-    A span that began later than that has no more children to come. In nanoseconds since the epoch. Holds 100 bytes for
+    A span that began later than that has no more children to come. In nanoseconds since the epoch. Holds 250 bytes for
     each segment of the run.
     """
     latest = NEVER

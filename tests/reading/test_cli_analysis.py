@@ -63,7 +63,7 @@ class TestDiff:
         earlier, later, heading, *names = rows(done.stdout)
         assert "run bb-second · shop.py" in " ".join(earlier)
         assert "run cc-third · shop.py" in " ".join(later)
-        assert heading == ["name", "total", "mean", "factor", *[f"{one}, A → B" for one in
+        assert heading == ["name", "± total", "± mean", "factor", *[f"{one}, A → B" for one in
                            ("count", "total", "mean", "p95")]]  # fmt: skip
         assert names == [
             ["pay", "+100 ms", "+5.00 ms", "1.50", "20 → 20", "200 ms → 300 ms", *["10.0 ms → 15.0 ms"] * 2],

@@ -31,8 +31,8 @@ def diff_table(diffs: Sequence[NameDiff], *, width: int | None = None) -> Table:
     return fitted(
         [
             Column("name", text=True, cells=[line(one.name, "cyan") for one in diffs]),
-            Column("total", cells=[_signed(one.total_change, one) for one in diffs]),
-            Column("mean", drop=1, cells=[_mean(one) for one in diffs]),
+            Column("± total", cells=[_signed(one.total_change, one) for one in diffs]),
+            Column("± mean", drop=1, cells=[_mean(one) for one in diffs]),
             Column("factor", cells=[_factor(one) for one in diffs]),
             Column("count, A → B", drop=3, cells=[_both(one, lambda it: f"{it.count:,}") for one in diffs]),
             Column("total, A → B", drop=4, cells=[_both(one, lambda it: duration(it.total_duration)) for one in diffs]),
