@@ -217,7 +217,6 @@ class Report:
         self.damaged[what] = why
 
 
-
 def _is_beaver(source: object) -> bool:
     """Whether it is a `BeaverDB`, asked without importing one."""
     return any(kind.__module__.partition(".")[0] == "beaver" for kind in type(source).__mro__)
