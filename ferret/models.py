@@ -152,8 +152,6 @@ class TraceNode:
 
     span: SpanModel
     children: list[TraceNode] = field(default_factory=list)
-    hidden: int = 0
-    """Of a root that `Report.slowest` gives: how many of its trace's spans were left out, the others being longer."""
 
     @property
     def total_children_duration(self) -> float:
@@ -176,6 +174,14 @@ class TraceNode:
             return self.span.self_time
         inside = (child.running_time for child in self.children if _track(child.span) == _track(self.span))
         return max(0.0, self.running_time - sum(inside))
+
+
+@dataclass
+class Trace(TraceNode):
+    """The root of a trace, and its longest spans within it."""
+
+    hidden: int = 0
+    """How many of its spans are left out, the others being longer."""
 
 
 def _track(span: SpanModel) -> tuple[int, int, str, str | None]:

@@ -10,7 +10,7 @@ from ferret.aggregate import aggregate
 from ferret.aggregate.calltree import merge_paths
 from ferret.diff import NameDiff, compare
 from ferret.errors import RunNotFoundError, StorageError
-from ferret.models import AggregatedStats, RunInfo, SpanModel, TraceNode
+from ferret.models import AggregatedStats, RunInfo, SpanModel, Trace, TraceNode
 from ferret.runinfo import no_such_run, run_infos
 from ferret.sinks.backwards import with_horizon
 from ferret.sinks.base import Readable, Sink
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     type Source = str | os.PathLike[str] | BeaverDB | Recording | Readable
 
-__all__ = ["AggregatedStats", "NameDiff", "PathNode", "Report", "RunNotFoundError", "TraceNode"]
+__all__ = ["AggregatedStats", "NameDiff", "PathNode", "Report", "RunNotFoundError", "Trace", "TraceNode"]
 
 
 @runtime_checkable
@@ -139,7 +139,7 @@ class Report:
         chosen = self._chosen(run_id)
         return [] if chosen is None else merge_paths(with_horizon(self._fresh(), chosen), depth)
 
-    def slowest(self, count: int = 5, run_id: str | None = None, *, spans: int = SPANS) -> list[TraceNode]:
+    def slowest(self, count: int = 5, run_id: str | None = None, *, spans: int = SPANS) -> list[Trace]:
         """The longest single traces of a run: the spans that have no parent in it, each with what is below it.
 
         The longest comes first. Reads the run two to five times, in memory for what it returns; but JSON lines are held

@@ -12,7 +12,7 @@ from ferret.aggregate import chunks as chunking
 from ferret.aggregate.chunks import find
 from ferret.aggregate.families import Families
 from ferret.errors import FormatError
-from ferret.models import SpanModel, TraceNode
+from ferret.models import SpanModel, Trace, TraceNode
 from ferret.sinks.backwards import NEVER, with_horizon
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _FIRST: Final = np.iinfo(np.int64).max
 _NONE: Final = np.zeros(0, dtype=np.int64)
 
 
-def slowest(readable: Readable, run_id: str, count: int, spans: int = SPANS) -> list[TraceNode]:
+def slowest(readable: Readable, run_id: str, count: int, spans: int = SPANS) -> list[Trace]:
     """The longest roots of a run, each with what is below it; the longest first.
 
     A root is a span without a parent, or whose parent is not in the run. Of a trace of more than `spans` spans the longest
@@ -126,19 +126,20 @@ class _Traces:
         kept = kept[np.argsort(table[0][kept], kind="stable")]
         self._open = table[0][kept], table[1][kept], table[2][kept]
 
-    def tree(self, number: int) -> TraceNode:
+    def tree(self, number: int) -> Trace:
         """The trace: its root, with what is kept of what is below it, in the order in which it began."""
         (_, root), *others = self._kept[number]
         below: dict[str | None, list[SpanData]] = defaultdict(list)
         for _, span in others:
             below[span.parent_id].append(span)
-        top = _node(root)
-        todo, shown = [top], 1
+        top = Trace(_model(root))
+        todo: list[TraceNode] = [top]
+        shown = 1
         while todo:
             node = todo.pop()
             children = below.pop(node.span.span_id, [])
             children.sort(key=lambda one: (one.start_time, one.span_id))
-            node.children = [_node(child) for child in children]
+            node.children = [TraceNode(_model(child)) for child in children]
             shown += len(children)
             todo += node.children
         top.hidden = int(self._sizes[number]) - shown
@@ -227,5 +228,5 @@ def _take(part: list[Segment], rows: list[int]) -> Iterator[SpanData]:
         first += len(segment)
 
 
-def _node(span: SpanData) -> TraceNode:
-    return TraceNode(SpanModel.model_validate(msgspec.structs.asdict(span)))
+def _model(span: SpanData) -> SpanModel:
+    return SpanModel.model_validate(msgspec.structs.asdict(span))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     type Floats = NDArray[np.float32]
 
-RANKS: Final = (0.50, 0.95, 0.99)
+PERCENTS: Final = (50, 95, 99)
 EXACT: Final = 256
 """Spans of a name up to which its percentiles are exact."""
 
@@ -45,6 +45,7 @@ class Percentiles:
         self._pool: list[tuple[Int64, Floats]] = []
         self._pooled = 0
         self._room = _POOL
+        self._exact: Floats = np.zeros((len(PERCENTS), 0), dtype=np.float32)
 
     def add(self, name: Int64, start: Int64, values: Int64) -> None:
         """Count values in.
@@ -69,22 +70,25 @@ class Percentiles:
                 self._relieve()
 
     def of(self, name: int) -> list[float]:
-        """The name's percentiles at `RANKS` in nanoseconds. `settle` must have been called since the last `add`."""
+        """The name's percentiles at `PERCENTS` in nanoseconds. `settle` must have been called since the last `add`."""
         sketch = self._sketches.get(name)
-        if sketch is not None:
-            return [float(value) for value in sketch.get_quantiles(list(RANKS), True)]
-        values = self._exact[name]
-        # the nearest rank: a duration that was, rather than one between two
-        return [float(values[max(int(np.ceil(rank * len(values))) - 1, 0)]) for rank in RANKS]
+        if sketch is None:
+            exact: list[float] = self._exact[:, name].tolist()
+            return exact
+        return [float(value) for value in sketch.get_quantiles([percent / 100 for percent in PERCENTS], True)]
 
     def settle(self) -> None:
         """Bring what waits in the pool to where `of` finds it."""
         self._relieve()
-        self._exact: dict[int, Floats] = {}
-        for name, values in self._pool if self._pooled else []:
-            order = np.lexsort((values, name))
-            names, starts = np.unique(name[order], return_index=True)
-            self._exact.update(zip(names.tolist(), np.split(values[order], starts[1:]), strict=True))
+        if not self._pooled:
+            return
+        ((name, values),) = self._pool
+        order = np.lexsort((values, name))
+        names, start, count = np.unique(name[order], return_index=True, return_counts=True)
+        self._exact = np.zeros((len(PERCENTS), names[-1] + 1), dtype=np.float32)
+        for row, percent in zip(self._exact, PERCENTS, strict=True):
+            # the nearest rank: a duration that was, rather than one between two
+            row[names] = values[order][start + (percent * count + 99) // 100 - 1]
 
     def _relieve(self) -> None:
         """Hand over from the pool what belongs to a sketch by now; the rest stays."""

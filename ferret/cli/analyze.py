@@ -14,7 +14,7 @@ from ferret.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ferret.models import AggregatedStats, RunInfo, TraceNode
+    from ferret.models import AggregatedStats, RunInfo, Trace, TraceNode
     from ferret.tree import PathNode
 
 _DEPTH = 8
@@ -157,7 +157,7 @@ def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int 
     console.print(tables.ledger_line(info), soft_wrap=True)
 
 
-def _show_traces(info: RunInfo, traces: Sequence[TraceNode]) -> None:
+def _show_traces(info: RunInfo, traces: Sequence[Trace]) -> None:
     from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
@@ -204,7 +204,7 @@ def _nested(
     return found
 
 
-def _trace_facts(root: TraceNode) -> dict[str, Any]:
+def _trace_facts(root: Trace) -> dict[str, Any]:
     """A trace as JSON: flat, as it may be deeper than JSON can be nested."""
     spans = [
         {**node.span.model_dump(mode="json"), "depth": depth, "self_time": node.self_time}

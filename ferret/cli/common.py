@@ -47,8 +47,12 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (FerretError, OSError) as error:
-        print(f"ferret: {printable(str(error))}", file=sys.stderr)
+        _complain(str(error))
         raise typer.Exit(1) from None
+
+
+def _complain(text: str) -> None:
+    print(f"ferret: {printable(text)}", file=sys.stderr)
 
 
 def _left_out(damaged: dict[str, str]) -> str:
@@ -69,15 +73,19 @@ def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
 
     with plain_errors():
         watched = Watched(open_readable(file, namespace))
+        report = Report(watched, skip_damaged=True)
         try:
-            report = Report(watched, skip_damaged=True)
             yield report, watched
-            if report.damaged:
-                raise StorageError(f"{file}: {_left_out(report.damaged)}")
         except RunNotFoundError as error:
             raise RunNotFoundError(f"{file}: {error}") from None
+        except typer.Exit:  # something is wrong with another file
+            if report.damaged:
+                _complain(f"{file}: {_left_out(report.damaged)}")
+            raise
         finally:
             watched.close()
+        if report.damaged:
+            raise StorageError(f"{file}: {_left_out(report.damaged)}")
 
 
 def run_facts(info: RunInfo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from support import record
 from ferret.aggregate import calltree
 from ferret.aggregate import chunks as chunking
 from ferret.aggregate.chunks import NameIndex, chunk_of, chunks
-from ferret.aggregate.percentiles import EXACT, RANKS, Percentiles
+from ferret.aggregate.percentiles import EXACT, PERCENTS, Percentiles
 from ferret.aggregate.selftime import SelfTimes
 from ferret.batch import Batch, Origin
 from ferret.report import Report
@@ -195,8 +195,9 @@ def merged(nodes: Sequence[TraceNode], above: tuple[str, ...] = ()) -> dict[tupl
     return found
 
 
-def nearest_rank(values: Sequence[int], rank: float) -> int:
-    return sorted(values)[max(int(np.ceil(rank * len(values))) - 1, 0)]
+def nearest_rank(values: Sequence[int], percent: int) -> int:
+    """The least value that at least so many percent of the values do not exceed."""
+    return min(one for one in values if sum(other <= one for other in values) * 100 >= percent * len(values))
 
 
 class TestPercentiles:
@@ -212,7 +213,7 @@ class TestPercentiles:
             durations[name].append(ns)
         assert set(stats) == set(durations)
         for name, one in stats.items():
-            expected = [nearest_rank(durations[name], rank) / 1e9 for rank in RANKS]
+            expected = [nearest_rank(durations[name], percent) / 1e9 for percent in PERCENTS]
             assert [one.p50, one.p95, one.p99] == pytest.approx(expected, rel=1e-7)
             assert one.min_duration <= one.p50 <= one.p95 <= one.p99 <= one.max_duration
 
@@ -227,8 +228,8 @@ class TestPercentiles:
             part = shuffled[start : start + piece]
             percentiles.add(np.array([3]), np.array([0]), part)
         percentiles.settle()
-        for value, rank, error in zip(percentiles.of(3), RANKS, (0.006, 0.0006, 0.0002), strict=True):
-            assert abs(np.searchsorted(values, value, "right") / len(values) - rank) < 4 * error
+        for value, percent, error in zip(percentiles.of(3), PERCENTS, (0.006, 0.0006, 0.0002), strict=True):
+            assert abs(np.searchsorted(values, value, "right") / len(values) - percent / 100) < 4 * error
 
     def test_names_share_the_pool_and_do_not_mix(self) -> None:
         percentiles = Percentiles()
@@ -247,8 +248,8 @@ class TestPercentiles:
         percentiles.settle()
         assert percentiles.of(0) == [
             EXACT // 2,
-            nearest_rank(values.tolist(), 0.95),
-            nearest_rank(values.tolist(), 0.99),
+            nearest_rank(values.tolist(), 95),
+            nearest_rank(values.tolist(), 99),
         ]
 
 

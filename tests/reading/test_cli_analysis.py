@@ -259,6 +259,14 @@ class TestDamage:
         assert done.stderr.count("\n") == 1
         assert "1 damaged part was" in ferret("analyze", damaged, "--slowest", "2").stderr
 
+    def test_both_files_of_a_comparison_are_told_of(self, damaged: str, tmp_path: Path) -> None:
+        shutil.copy(damaged, tmp_path / "other.db")
+        done = ferret("diff", damaged, str(tmp_path / "other.db"))
+        assert done.returncode == 1
+        assert [line.partition(": 1 damaged part")[0] for line in done.stderr.splitlines()] == [
+            f"ferret: {tmp_path}/other.db", f"ferret: {damaged}",
+        ]  # fmt: skip
+
     def test_damaged_facts_are_left_out_too(self, damaged: str) -> None:
         with sqlite3.connect(damaged) as connection:
             connection.execute("UPDATE __beaver_dicts__ SET value = '{}' WHERE key LIKE 'one%'")
