@@ -1,5 +1,7 @@
 """One measurement in a process of its own: `python benchmarks/probe.py KIND WRITER`, which prints a JSON object.
 
+`analyze` takes millions of spans in place of a writer.
+
 `benchmarks/run.py` starts these in turn and puts the figures side by side.
 """
 
@@ -11,11 +13,13 @@ import os
 import resource
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import tracemalloc
+from itertools import islice
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -235,7 +239,44 @@ def ending(_: str) -> dict[str, float]:
     return found
 
 
+def analyze(size: str) -> dict[str, float]:
+    """Spans a second that are read and added up, and the most memory that it took; the floor is NumPy alone."""
+    import numpy as np  # noqa: PLC0415 - the other measurements do without
+
+    from ferret.report import Report  # noqa: PLC0415
+
+    spans = int(size) * 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "trace.db")
+        # in a process of its own: its memory is not that of the analysis
+        subprocess.run([sys.executable, str(Path(__file__).with_name("synthetic.py")), path, str(spans)], check=True)
+        found = {}
+        for what, read in (
+            ("names", Report(path).analyze_run), ("tree", Report(path).merged_tree), ("slowest", Report(path).slowest),
+        ):  # fmt: skip
+            before = resource.getrusage(resource.RUSAGE_SELF)
+            started = perf_counter()
+            read()
+            seconds = perf_counter() - started
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            found[f"{what}, spans/s"] = spans / seconds
+            found[f"{what}, spans/CPU s"] = spans / (
+                after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+            )
+        found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        columns = [(one.name, one.duration_ns) for one in islice(Report(path).segments("synthetic"), 250)]
+    name, duration = (np.concatenate(column) for column in zip(*columns, strict=True))
+    started = perf_counter()
+    order = np.argsort(name, kind="stable")
+    starts = np.flatnonzero(np.diff(name[order], prepend=-1))
+    np.add.reduceat(duration[order], starts)
+    np.maximum.reduceat(duration[order], starts)
+    found["floor: NumPy grouping what is in memory, spans/s"] = len(name) / (perf_counter() - started)
+    return found
+
+
 KINDS: dict[str, Callable[[str], dict[str, float]]] = {
+    "analyze": analyze,
     "cost": cost,
     "drain": drain,
     "ending": ending,

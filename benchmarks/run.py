@@ -29,6 +29,7 @@ PLAN: dict[str, tuple[str, tuple[str, ...]]] = {
     "drain": ("200,000 spans with two tags, recorded and on disk", WRITERS),
     "ending": ("1,000 tasks that end at once: the worst caller", ("all",)),
     "size": ("Bytes a span", ("threaded",)),
+    "analyze": ("Reading so many million spans: by name, as a tree, the slowest traces", ("1", "10")),
 }
 
 type Figures = dict[str, dict[str, float]]

@@ -21,6 +21,10 @@ class FormatError(StorageError):
     """Stored bytes are not a segment that this version can read."""
 
 
+class NewerFormatError(FormatError):
+    """Stored bytes are of a version that only a newer ferret reads."""
+
+
 class RunNotFoundError(FerretError, LookupError):
     """There is no run of this id, or more than one that begins like it; the message names those there are."""
 

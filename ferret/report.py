@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
-from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ferret.aggregate import aggregate
+from ferret.aggregate.calltree import merge_paths
+from ferret.diff import NameDiff, compare
 from ferret.errors import RunNotFoundError, StorageError
-from ferret.models import AggregatedStats, ProcessInfo, RunInfo, SpanModel, TraceNode
+from ferret.models import AggregatedStats, RunInfo, SpanModel, Trace, TraceNode
+from ferret.runinfo import no_such_run, run_infos
+from ferret.sinks.backwards import with_horizon
 from ferret.sinks.base import Readable, Sink
 from ferret.sinks.reading import open_readable
 from ferret.sinks.summary import summaries
-from ferret.tree import PathNode, build_trees, merge_paths, span_models
+from ferret.slowest import SPANS, slowest
+from ferret.tree import PathNode, build_trees, span_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from beaver import BeaverDB
 
     from ferret.segment import Segment
-    from ferret.sinks.summary import SegmentSummary
 
     type Source = str | os.PathLike[str] | BeaverDB | Recording | Readable
 
-__all__ = ["AggregatedStats", "PathNode", "Report", "RunNotFoundError", "TraceNode"]
+__all__ = ["AggregatedStats", "NameDiff", "PathNode", "Report", "RunNotFoundError", "Trace", "TraceNode"]
 
 
 @runtime_checkable
@@ -52,13 +53,19 @@ class Report:
         source: the path of a BeaverDB file or of JSON lines; a `BeaverDB`; a `Profiler`, which is flushed
             before each reading; or a readable sink, such as `MemorySink`.
         namespace: where in a BeaverDB the spans are.
+        skip_damaged: read on after a segment of a BeaverDB file that is damaged, rather than raise. (In JSON lines what is
+            damaged is always passed over.)
+
+    Attributes:
+        damaged: what was left out so far because it could not be read, and why. Empty unless `skip_damaged`.
 
     Raises:
         StorageError: there is no such file, or it is of another kind.
         TypeError: the source is none of the above.
     """
 
-    def __init__(self, source: Source, namespace: str = "_ferret_trace") -> None:
+    def __init__(self, source: Source, namespace: str = "_ferret_trace", *, skip_damaged: bool = False) -> None:
+        self.damaged: dict[str, str] = {}
         self._recording: Recording | None = None
         self._readable: Readable | None = None
         self._closed = False
@@ -72,17 +79,13 @@ class Report:
         else:
             kind = type(source).__name__
             raise TypeError(f"a report reads a path, a BeaverDB, a Profiler or a readable sink, not a {kind}")
+        if skip_damaged and hasattr(self._readable, "on_damage"):
+            self._readable.on_damage = self._note_damage  # type: ignore[union-attr]
 
     def runs(self) -> list[RunInfo]:
         """Every run, the oldest first, with the facts of all its processes."""
         source = self._fresh()
-        found: dict[str, tuple[list[ProcessInfo], list[SegmentSummary]]] = {}
-        for process in source.processes():
-            found.setdefault(process.run_id, ([], []))[0].append(process)
-        for run_id, several in groupby(summaries(source), attrgetter("run_id")):
-            found.setdefault(run_id, ([], []))[1].extend(several)
-        runs = [_run_info(run_id, *facts) for run_id, facts in found.items()]
-        return sorted(runs, key=attrgetter("started_at"))
+        return run_infos(source.processes(), summaries(source))
 
     def run(self, run_id: str | None = None) -> RunInfo:
         """One run: by its id, by a beginning that no other id has, or the latest.
@@ -99,7 +102,7 @@ class Report:
         matching = exact or [run for run in runs if run_id and run.run_id.startswith(run_id)]
         if len(matching) == 1:
             return matching[0]
-        raise RunNotFoundError(_no_such_run(run_id, [run.run_id for run in matching or runs], bool(matching)))
+        raise RunNotFoundError(no_such_run(run_id, [run.run_id for run in matching or runs], bool(matching)))
 
     def spans(self, run_id: str | None = None) -> Iterator[SpanModel]:
         """The spans of a run, in the order in which they were stored. Streams."""
@@ -108,12 +111,8 @@ class Report:
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches of a run, as columns: for what is too much for an object per span. Streams."""
-        if run_id is None:
-            runs = self.runs()
-            if not runs:
-                return iter(())
-            run_id = runs[-1].run_id
-        return self._fresh().segments(run_id)
+        chosen = self._chosen(run_id)
+        return iter(()) if chosen is None else self._fresh().segments(chosen)
 
     def analyze_run(self, run_id: str | None = None) -> dict[str, AggregatedStats]:
         """Count, durations and errors of each name in a run. Memory grows with the names, not the spans."""
@@ -130,11 +129,56 @@ class Report:
     def merged_tree(self, run_id: str | None = None, depth: int | None = None) -> list[PathNode]:
         """A run's call tree with all spans of one name under one path as one node, the longest first.
 
+        Memory grows with the paths, and with how many spans were open at the same moment; but JSON lines, which cannot
+        be read from their end, are held as a whole.
+
         Args:
             run_id: the run.
             depth: how many levels; all unless given.
         """
-        return merge_paths(self.segments(run_id), depth)
+        chosen = self._chosen(run_id)
+        return [] if chosen is None else merge_paths(with_horizon(self._fresh(), chosen), depth)
+
+    def slowest(self, count: int = 5, run_id: str | None = None, *, spans: int = SPANS) -> list[Trace]:
+        """The longest single traces of a run: the spans that have no parent in it, each with what is below it.
+
+        The longest comes first. Reads the run two to five times, in memory for what it returns; but JSON lines are held
+        as a whole.
+
+        Args:
+            count: how many traces.
+            run_id: the run.
+            spans: how many of each trace's spans are kept at most, at least 1: the longest. The root's `hidden` tells
+                how many are not.
+        """
+        chosen = self._chosen(run_id)
+        return [] if chosen is None or count < 1 else slowest(self._fresh(), chosen, count, max(spans, 1))
+
+    def diff(self, before: str | None = None, after: str | None = None) -> list[NameDiff]:
+        """Compare two runs of this source, name by name; what got slower comes first.
+
+        For runs of two sources there is `ferret.diff.compare`.
+
+        Args:
+            before: the earlier run's id, or its beginning; the run before `after` if not given.
+            after: the later run's; the latest run if not given.
+
+        Raises:
+            RunNotFoundError: one of them is not there.
+        """
+        earlier, later = self.two_runs(before, after)
+        return compare(self.analyze_run(earlier.run_id), self.analyze_run(later.run_id))
+
+    def two_runs(self, before: str | None = None, after: str | None = None) -> tuple[RunInfo, RunInfo]:
+        """The runs that `diff` compares; takes and raises the same."""
+        later = self.run(after)
+        if before is not None:
+            return self.run(before), later
+        ids = [run.run_id for run in self.runs()]
+        place = ids.index(later.run_id)
+        if not place:
+            raise RunNotFoundError(f"there is no run before {later.run_id!r} to compare it with")
+        return self.run(ids[place - 1]), later
 
     def close(self) -> None:
         """Close what this report opened: a path's file, nothing that it was given open. Idempotent."""
@@ -162,6 +206,16 @@ class Report:
         assert self._readable is not None
         return self._readable
 
+    def _chosen(self, run_id: str | None) -> str | None:
+        """The run that is meant; None if there is none."""
+        if run_id is not None:
+            return run_id
+        runs = self.runs()
+        return runs[-1].run_id if runs else None
+
+    def _note_damage(self, what: str, why: str) -> None:
+        self.damaged[what] = why
+
 
 def _is_beaver(source: object) -> bool:
     """Whether it is a `BeaverDB`, asked without importing one."""
@@ -174,37 +228,3 @@ def _open(source: Any, namespace: str) -> Readable:
     from ferret.sinks.beaver import reader_of  # noqa: PLC0415 - it imports beaver, which this kind of source has done
 
     return reader_of(source, namespace)
-
-
-def _run_info(run_id: str, processes: list[ProcessInfo], segments: Iterable[SegmentSummary]) -> RunInfo:
-    segments = [one for one in segments if one.spans]
-    processes.sort(key=attrgetter("started_at"))
-    starts = [process.started_at for process in processes if process.started_at]
-    starts += [one.start_ns / 1e9 for one in segments]
-    # where no facts were stored, the last span's end is the nearest thing to the run's
-    ends = [process.ended_at for process in processes] or [one.end_ns / 1e9 for one in segments]
-    known = [end for end in ends if end is not None]
-    return RunInfo(
-        run_id=run_id,
-        program=processes[0].program if processes else "",
-        started_at=min(starts, default=0.0),
-        ended_at=max(known) if known and len(known) == len(ends) else None,
-        spans=sum(one.spans for one in segments),
-        errors=sum(one.errors for one in segments),
-        lost=sum(process.ledger.lost for process in processes if process.ledger),
-        processes=processes,
-    )
-
-
-def _no_such_run(run_id: str, known: list[str], ambiguous: bool) -> str:
-    if ambiguous:
-        return f"{len(known)} runs begin with {run_id!r}: {_listed(known)}"
-    nearest = difflib.get_close_matches(run_id, known, n=3)
-    hint = f"did you mean {_listed(nearest)}?" if nearest else f"there is {_listed(known)}"
-    return f"there is no run {run_id!r}; {hint}"
-
-
-def _listed(run_ids: list[str]) -> str:
-    """The latest few."""
-    shown = ", ".join(map(repr, run_ids[:-6:-1]))
-    return f"{shown} and {len(run_ids) - 5} more" if len(run_ids) > 5 else shown

@@ -16,11 +16,11 @@ import numpy as np
 
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
-from ferret.errors import FormatError
+from ferret.errors import FormatError, NewerFormatError
 from ferret.tags import encode_tags, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -81,7 +81,7 @@ class Segment:
     """
 
     __slots__ = (
-        "duration_ns", "name", "names", "outcome", "outcomes", "parent_id", "process_id", "run_id", "self_ns",
+        "_stored", "duration_ns", "name", "names", "outcome", "outcomes", "parent_id", "process_id", "run_id", "self_ns",
         "sequence", "sources", "span_id", "start_ns", "suspended_ns", "tags", "task", "tasks", "thread", "threads", "token",
     )  # fmt: skip
 
@@ -111,6 +111,7 @@ class Segment:
         self.token = token
         self.process_id = process_id
         self.sequence = sequence
+        self._stored: _Header | None = None
 
     @property
     def id(self) -> str:
@@ -118,7 +119,16 @@ class Segment:
         return f"{self.token}-{self.sequence}"
 
     def __len__(self) -> int:
-        return len(self.span_id)
+        return len(self.span_id) if self._stored is None else self._stored.count
+
+    def __getattr__(self, column: str) -> Int64:
+        """Unpack a stored column when somebody first asks for it: no analysis needs them all."""
+        unpack = _COLUMNS.get(column)
+        if unpack is None or self._stored is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {column!r}")
+        values = unpack(self, self._stored)
+        setattr(self, column, values)
+        return values
 
     @property
     def errors(self) -> int:
@@ -177,11 +187,18 @@ class Segment:
         return segment
 
     def __iter__(self) -> Iterator[SpanData]:
+        return self._spans(slice(None), self.tags)
+
+    def take(self, indices: Sequence[int]) -> Iterator[SpanData]:
+        """Some of the spans, by their places."""
+        return self._spans(list(indices), [self.tags[index] for index in indices])
+
+    def _spans(self, which: slice | list[int], tags_of: Iterable[bytes]) -> Iterator[SpanData]:
         columns = zip(
-            self.span_id.view(np.uint64).tolist(), self.parent_id.view(np.uint64).tolist(),
-            self.name.tolist(), self.start_ns.tolist(),
-            self.duration_ns.tolist(), self.thread.tolist(), self.task.tolist(), self.outcome.tolist(), self.tags,
-            self.suspended_ns.tolist(), self.self_ns.tolist(),
+            self.span_id.view(np.uint64)[which].tolist(), self.parent_id.view(np.uint64)[which].tolist(),
+            self.name[which].tolist(), self.start_ns[which].tolist(), self.duration_ns[which].tolist(),
+            self.thread[which].tolist(), self.task[which].tolist(), self.outcome[which].tolist(), tags_of,
+            self.suspended_ns[which].tolist(), self.self_ns[which].tolist(),
             strict=True,
         )  # fmt: skip
         for (
@@ -252,24 +269,15 @@ class Segment:
         """
         header = _read_header(data)
         segment = cls(header.run_id, header.token, header.process_id, header.sequence)
-        count = header.count
         segment.names, segment.threads = header.names, header.threads
         segment.tasks, segment.outcomes = header.tasks, header.outcomes
+        segment.sources = header.sources
         try:
-            segment.span_id = np.cumsum(_unpack(header.span_id, count))
-            segment.parent_id = _parents(segment.span_id, _unpack(header.parent_id, count))
-            segment.start_ns = np.cumsum(_unpack(header.start_ns, count))
-            segment.duration_ns = _unpack(header.duration_ns, count)
-            segment.name = _indices(header.name, count, len(segment.names))
-            segment.thread = _indices(header.thread, count, len(segment.threads))
-            segment.task = _indices(header.task, count, len(segment.tasks))
-            segment.outcome = _indices(header.outcome, count, len(segment.outcomes))
-            segment.tags = TagsColumn(_unpack(header.tags_length, count), header.tags)
-            segment.suspended_ns = _unpack_or(0, header.suspended_ns, count)
-            segment.self_ns = _unpack_or(-1, header.self_ns, count)
-            segment.sources = header.sources
+            _check_columns(header)
+            segment.tags = TagsColumn(_unpack(header.tags_length, header.count), header.tags)
         except ValueError as error:
             raise FormatError(f"a damaged segment: {error}") from error
+        segment._stored = header
         return segment
 
 
@@ -302,7 +310,8 @@ def _read_header(data: bytes) -> _Header:
         raise FormatError("not a segment: it does not begin with 'FRT'")
     if len(data) < 4 or data[3] != VERSION:
         found = data[3] if len(data) > 3 else "none"
-        raise FormatError(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
+        kind = NewerFormatError if len(data) > 3 and data[3] > VERSION else FormatError
+        raise kind(f"a segment of version {found}; this ferret reads version {VERSION}: update ferret-trace")
     try:
         unpacker = zlib.decompressobj()
         plain = unpacker.decompress(data[4:], MAX_SEGMENT_BYTES)
@@ -367,8 +376,6 @@ def _pack(values: Int64) -> bytes:
 
 
 def _unpack(data: bytes, count: int) -> Int64:
-    if len(data) != count * 8:
-        raise ValueError(f"a column of {len(data)} bytes for {count} spans")
     shuffled = np.frombuffer(data, dtype=np.uint8).reshape(8, count)
     return np.ascontiguousarray(shuffled.T).view("<i8").reshape(count).astype(np.int64, copy=False)
 
@@ -377,8 +384,42 @@ def _unpack_or(default: int, data: bytes, count: int) -> Int64:
     return _unpack(data, count) if data else np.full(count, default, dtype=np.int64)
 
 
-def _indices(data: bytes, count: int, size: int) -> Int64:
-    indices = _unpack(data, count)
-    if count and not (indices.min() >= 0 and indices.max() < size):
-        raise ValueError("an index beyond its table")
-    return indices
+_COLUMNS: Final[dict[str, Callable[[Segment, _Header], Int64]]] = {
+    "span_id": lambda _, stored: np.cumsum(_unpack(stored.span_id, stored.count)),
+    "parent_id": lambda segment, stored: _parents(segment.span_id, _unpack(stored.parent_id, stored.count)),
+    "name": lambda _, stored: _unpack(stored.name, stored.count),
+    "start_ns": lambda _, stored: np.cumsum(_unpack(stored.start_ns, stored.count)),
+    "duration_ns": lambda _, stored: _unpack(stored.duration_ns, stored.count),
+    "thread": lambda _, stored: _unpack(stored.thread, stored.count),
+    "task": lambda _, stored: _unpack(stored.task, stored.count),
+    "outcome": lambda _, stored: _unpack(stored.outcome, stored.count),
+    "suspended_ns": lambda _, stored: _unpack_or(0, stored.suspended_ns, stored.count),
+    "self_ns": lambda _, stored: _unpack_or(-1, stored.self_ns, stored.count),
+}
+"""How each column of a stored segment is made."""
+
+
+def _check_columns(header: _Header) -> None:
+    """Find what would make unpacking fail later, without unpacking: lengths, and indices beyond their tables."""
+    count = header.count
+    plain = (header.span_id, header.parent_id, header.start_ns, header.duration_ns, header.tags_length)
+    tables: list[tuple[bytes, Sequence[object]]] = [
+        (header.name, header.names), (header.thread, header.threads),
+        (header.task, header.tasks), (header.outcome, header.outcomes),
+    ]  # fmt: skip
+    optional = [one for one in (header.suspended_ns, header.self_ns) if one]
+    for data in (*plain, *optional, *(data for data, _ in tables)):
+        if count < 0 or len(data) != count * 8:
+            raise ValueError(f"a column of {len(data)} bytes for {count} spans")
+    for data, table in tables:
+        if count and not _within(data, count, len(table)):
+            raise ValueError("an index beyond its table")
+
+
+def _within(data: bytes, count: int, size: int) -> bool:
+    """Whether the column's values are all at least 0, and less than `size`."""
+    high = np.frombuffer(data, dtype=np.uint8, offset=count)
+    if size <= 256 and not high.any():  # most tables are short: the lowest bytes tell all
+        return bool(np.frombuffer(data, dtype=np.uint8, count=count).max() < size)
+    values = _unpack(data, count)
+    return bool(values.min() >= 0 and values.max() < size)

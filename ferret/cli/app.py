@@ -13,6 +13,7 @@ import typer
 
 from ferret.cli.analyze import analyze
 from ferret.cli.common import examples
+from ferret.cli.diff import diff
 from ferret.cli.export import export
 from ferret.cli.plugins import plugins
 from ferret.cli.run import run
@@ -88,6 +89,7 @@ app.command(
         ("ferret analyze trace.db --sort errors", "what failed most often"),
         ("ferret analyze trace.db --sort mean -l 5", "the five slowest, on average"),
         ("ferret analyze trace.db --tree --depth 3", "who called whom, three deep"),
+        ("ferret analyze trace.db --slowest 3", "the three longest traces"),
         ("ferret analyze trace.db --json", "every name, for programs"),
     )
 )(analyze)
@@ -98,6 +100,14 @@ app.command(
         ("ferret export trace.db -f folded | flamegraph.pl", "into a program"),
     )
 )(export)
+app.command(
+    epilog=examples(
+        ("ferret diff trace.db", "the last two runs"),
+        ("ferret diff before.db after.db", "the latest runs of two files"),
+        ("ferret diff trace.db 3f2a 77ab", "two runs, by how their ids begin"),
+        ("ferret diff trace.db --fail-above 20", "for CI: exit code 3 if a mean grew by more than 20 %"),
+    )
+)(diff)
 app.command(
     epilog=examples(
         ("ferret plugins", "everything that can be used, and what is broken"),

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from ferret.cli.terminal import printable
-from ferret.errors import FerretError
+from ferret.errors import FerretError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,25 +47,45 @@ def plain_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (FerretError, OSError) as error:
-        print(f"ferret: {printable(str(error))}", file=sys.stderr)
+        _complain(str(error))
         raise typer.Exit(1) from None
+
+
+def _complain(text: str) -> None:
+    print(f"ferret: {printable(text)}", file=sys.stderr)
+
+
+def _left_out(damaged: dict[str, str]) -> str:
+    what, why = next(iter(damaged.items()))
+    parts = f"{len(damaged):,} damaged parts were" if len(damaged) > 1 else "1 damaged part was"
+    return f"{parts} left out of what is shown: {what}: {why}" + (", and others" if len(damaged) > 1 else "")
 
 
 @contextmanager
 def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
-    """A report of the file, and the same as something to `expect` spans of; what cannot be read ends the command."""
+    """A report of the file, and the same as something to `expect` spans of; what cannot be read ends the command.
+
+    Segments that are damaged are left out; then the command ends with a line that says so, and exit code 1.
+    """
     from ferret.cli.terminal import Watched  # noqa: PLC0415
     from ferret.report import Report, RunNotFoundError  # noqa: PLC0415
     from ferret.sinks.reading import open_readable  # noqa: PLC0415
 
     with plain_errors():
         watched = Watched(open_readable(file, namespace))
+        report = Report(watched, skip_damaged=True)
         try:
-            yield Report(watched), watched
+            yield report, watched
         except RunNotFoundError as error:
             raise RunNotFoundError(f"{file}: {error}") from None
+        except typer.Exit:  # something is wrong with another file
+            if report.damaged:
+                _complain(f"{file}: {_left_out(report.damaged)}")
+            raise
         finally:
             watched.close()
+        if report.damaged:
+            raise StorageError(f"{file}: {_left_out(report.damaged)}")
 
 
 def run_facts(info: RunInfo) -> dict[str, Any]:

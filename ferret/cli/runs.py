@@ -34,4 +34,5 @@ def _show_runs(found: Sequence[RunInfo]) -> None:
     from ferret.cli import tables, terminal  # noqa: PLC0415
 
     console = terminal.output()
-    terminal.show(console, tables.runs_table(found, short=terminal.has_width(console)))
+    table = tables.runs_table(found, short=terminal.has_width(console), width=terminal.width_of(console))
+    terminal.show(console, table)

@@ -88,6 +88,11 @@ def has_width(console: Console) -> bool:
     return console.is_terminal or bool(os.environ.get("COLUMNS"))
 
 
+def width_of(console: Console) -> int | None:
+    """The characters that a line may have; None where it may have as many as it needs."""
+    return console.width if has_width(console) else None
+
+
 def show(console: Console, table: Table) -> None:
     """Print a table in the width that there is, or else with nothing cut."""
     from rich.measure import Measurement  # noqa: PLC0415
@@ -108,6 +113,18 @@ class Watched:
         self._readable = readable
         self._due = time.monotonic() + PATIENCE if sys.stderr.isatty() else math.inf
         self._expected: int | None = None
+        self._on_damage: Callable[[str, str], None] | None = None
+
+    @property
+    def on_damage(self) -> Callable[[str, str], None] | None:
+        """Called with what the readable cannot read, if it can go on after that."""
+        return self._on_damage
+
+    @on_damage.setter
+    def on_damage(self, called: Callable[[str, str], None] | None) -> None:
+        self._on_damage = called
+        if hasattr(self._readable, "on_damage"):
+            self._readable.on_damage = called
 
     def expect(self, spans: int) -> None:
         """So many spans will be read next."""
@@ -116,6 +133,12 @@ class Watched:
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The readable's segments."""
         return self._counted(self._readable.segments(run_id), len)
+
+    def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The readable's segments, those that were stored last before the others."""
+        from ferret.sinks.backwards import newest_first  # noqa: PLC0415
+
+        return self._counted(newest_first(self._readable, run_id), len)
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """The readable's segments in brief."""

@@ -107,6 +107,10 @@ class BeaverSink:
         """The stored batches."""
         return self._reader().segments(run_id)
 
+    def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The stored batches, those that were stored last before the others."""
+        return self._reader().newest_first(run_id)
+
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The stored facts."""
         return self._reader().processes(run_id)

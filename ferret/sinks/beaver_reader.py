@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from ferret.errors import FormatError, StorageError
+from ferret.errors import FormatError, NewerFormatError, StorageError
 from ferret.models import ProcessInfo
 from ferret.segment import Segment
 from ferret.sinks.summary import SegmentSummary
@@ -28,7 +28,9 @@ _SEGMENTS = (
     "SELECT rowid, key, {what} FROM __beaver_blobs__ NOT INDEXED WHERE store_name = ? AND key >= ? AND key < ? AND rowid > ? "
     "ORDER BY rowid LIMIT ?"
 )
-_RUNS = "SELECT value FROM __beaver_dicts__ WHERE dict_name = ? AND key >= ? AND key < ? ORDER BY rowid"
+_SEGMENTS_BACKWARDS = _SEGMENTS.replace("rowid > ?", "rowid < ?").replace("ORDER BY rowid", "ORDER BY rowid DESC")
+_LAST_ROW = 2**63 - 1
+_RUNS = "SELECT key, value FROM __beaver_dicts__ WHERE dict_name = ? AND key >= ? AND key < ? ORDER BY rowid"
 
 
 class _Facts(msgspec.Struct):
@@ -86,6 +88,11 @@ class BeaverReader:
         namespace: the name of the blob store.
         query: runs SQL; on the file, unless given.
 
+    Attributes:
+        on_damage: called with the key of a segment that cannot be read and the reason, after which reading goes on with the
+            next; while it is None, reading ends with a `FormatError`. What a newer ferret wrote is not damaged: it always
+            ends the reading.
+
     Raises:
         StorageError: there is no such file, or it holds no BeaverDB.
     """
@@ -94,6 +101,7 @@ class BeaverReader:
         self._path = path
         self._namespace = namespace
         self._query = self._query_file if query is None else query
+        self.on_damage: Callable[[str, str], None] | None = None
         if query is None:
             self._check()
 
@@ -103,11 +111,20 @@ class BeaverReader:
         Raises:
             StorageError: a segment is damaged, or of a newer version; the message names it.
         """
-        for key, data in self._rows("data", run_id):
+        return self._unpacked(self._rows("data", run_id))
+
+    def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The stored batches, those that were stored last before the others; raises as `segments`."""
+        return self._unpacked(self._rows("data", run_id, backwards=True))
+
+    def _unpacked(self, rows: Iterator[tuple[str, Any]]) -> Iterator[Segment]:
+        for key, data in rows:
             try:
-                yield Segment.from_bytes(data)
+                segment = Segment.from_bytes(data)
             except FormatError as error:
-                raise FormatError(f"{self._path!r}, segment {key!r}: {error}") from error
+                self._damaged(f"segment {key!r}", error, type(error))
+                continue
+            yield segment
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """What each segment holds, without unpacking it."""
@@ -115,26 +132,35 @@ class BeaverReader:
             try:
                 run, token, sequence = key.rsplit("/", 2)
                 facts = msgspec.json.decode(metadata, type=_Facts)
-                yield SegmentSummary(
+                summary = SegmentSummary(
                     run_id=unquote(run), token=token, sequence=int(sequence), **msgspec.structs.asdict(facts)
                 )
             except (ValueError, TypeError, msgspec.MsgspecError) as error:
-                raise FormatError(f"{self._path!r}, segment {key!r}: damaged facts: {error}") from error
+                self._damaged(f"segment {key!r}", FormatError(f"damaged facts: {error}"))
+                continue
+            yield summary
 
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The stored facts."""
         low, high = _key_range(run_id)
-        for (value,) in self._query(_RUNS, (runs_name(self._namespace), low, high)):
+        for key, value in self._query(_RUNS, (runs_name(self._namespace), low, high)):
             try:
-                yield ProcessInfo.model_validate_json(value)
+                process = ProcessInfo.model_validate_json(value)
             except ValueError as error:
-                raise FormatError(f"{self._path!r}: damaged facts of a run: {error}") from error
+                self._damaged(f"facts of process {key!r}", FormatError(_first_line(error)))
+                continue
+            yield process
 
-    def _rows(self, what: str, run_id: str | None) -> Iterator[tuple[str, Any]]:
+    def _damaged(self, what: str, error: FormatError, kind: type[FormatError] = FormatError) -> None:
+        if self.on_damage is None or isinstance(error, NewerFormatError):
+            raise kind(f"{self._path!r}, {what}: {error}") from error
+        self.on_damage(what, str(error))
+
+    def _rows(self, what: str, run_id: str | None, *, backwards: bool = False) -> Iterator[tuple[str, Any]]:
         low, high = _key_range(run_id)
-        last = -1
+        sql, last = (_SEGMENTS_BACKWARDS, _LAST_ROW) if backwards else (_SEGMENTS, -1)
         while True:
-            rows = self._query(_SEGMENTS.format(what=what), (self._namespace, low, high, last, PAGE))
+            rows = self._query(sql.format(what=what), (self._namespace, low, high, last, PAGE))
             for last, key, value in rows:  # noqa: B007 - the last one is where the next page begins
                 yield key, value
             if len(rows) < PAGE:
@@ -161,6 +187,10 @@ class BeaverReader:
             raise StorageError(f"{self._path!r} was written by beaver 1.x, which ferret cannot read: migrate it first")
         if "__beaver_blobs__" not in tables:
             raise StorageError(f"{self._path!r} holds no BeaverDB, and so no spans")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _key_range(run_id: str | None) -> tuple[str, str]:

@@ -56,6 +56,12 @@ class MemorySink:
             if run_id is None or batch.origin.run_id == run_id:
                 yield Segment.from_batch(batch)
 
+    def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The batches as segments, those that were written last before the others."""
+        for batch in reversed(list(self.batches.values())):
+            if run_id is None or batch.origin.run_id == run_id:
+                yield Segment.from_batch(batch)
+
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The facts of each process."""
         for process in list(self._processes.values()):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ferret.errors import StorageError
 from ferret.plugins import SinkSpec
+from ferret.sinks.backwards import newest_first
 from ferret.sinks.base import KeepsRuns, Readable, Reopens
 from ferret.sinks.summary import summaries
 
@@ -103,6 +104,10 @@ class TeeSink:
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches, from the first sink that can be read."""
         return self._readable().segments(run_id)
+
+    def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
+        """The stored batches from the last to the first, from the first sink that can be read."""
+        return newest_first(self._readable(), run_id)
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """The stored batches in brief, from the first sink that can be read."""

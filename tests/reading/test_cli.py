@@ -127,9 +127,10 @@ class TestRuns:
         done = ferret("runs", spans)
         assert (done.returncode, done.stderr) == (0, "")
         heading, early, late = rows(done.stdout)
-        assert heading == ["when", "run", "program", "procs", "spans", "errors", "lost"]
-        assert early == [local_time(START), "3f2a-early", "shop.py", "2", "4", "1", "7"]
-        assert late == [local_time(START + 3600), "77ab-late", "shop.py", "1", f"{len(HOSTILE)}", "0", "0", "unclean"]
+        assert heading == ["when", "run", "program", "took", "procs", "spans", "errors", "lost"]
+        assert early == [local_time(START), "3f2a-early", "shop.py", "60.0 s", "2", "4", "1", "7"]
+        late_numbers = ["?", "1", f"{len(HOSTILE)}", "0", "0", "unclean"]
+        assert late == [local_time(START + 3600), "77ab-late", "shop.py", *late_numbers]
 
     @pytest.mark.parametrize("kind", ["beaver", "jsonl.gz"])
     def test_all_kinds_of_file_read_alike(self, spans: str, tmp_path: Path, kind: str) -> None:
@@ -169,11 +170,11 @@ class TestAnalyze:
         assert done.returncode == 0
         title, heading, *names, ledger = rows(done.stdout)
         assert title == [f"run 3f2a-early · shop.py · {local_time(START)} · 2 processes · 4 spans"]
-        assert heading == ["name", "count", "total", "mean", "min", "max", "errors"]
+        assert heading == ["name", "count", "total", "self", "mean", "p50", "p95", "p99", "max", "errors"]
         assert names == [
-            ["request", "1", "2.00 s", "2.00 s", "2.00 s", "2.00 s", "0"],
-            ["query", "2", "750 ms", "375 ms", "250 ms", "500 ms", "1"],
-            ["tick", "1", "1.50 µs", "1.50 µs", "1.50 µs", "1.50 µs", "0"],
+            ["request", "1", "2.00 s", "1.25 s", *["2.00 s"] * 5, "0"],
+            ["query", "2", "750 ms", "750 ms", "375 ms", "250 ms", "500 ms", "500 ms", "500 ms", "1"],
+            ["tick", "1", *["1.50 µs"] * 7, "0"],
         ]
         assert ledger == ["lost 7 of 11 spans: 4 dropped (overflow), 3 failed (OSError)"]
 
@@ -181,6 +182,10 @@ class TestAnalyze:
         ("by", "order"),
         [
             ("total", ["request", "query", "tick"]),
+            ("self", ["request", "query", "tick"]),
+            ("p50", ["request", "query", "tick"]),
+            ("p95", ["request", "query", "tick"]),
+            ("p99", ["request", "query", "tick"]),
             ("count", ["query", "request", "tick"]),
             ("mean", ["request", "query", "tick"]),
             ("max", ["request", "query", "tick"]),
@@ -202,11 +207,11 @@ class TestAnalyze:
     def test_the_tree_merges_calls_of_one_name_under_one_path(self, spans: str) -> None:
         done = ferret("analyze", spans, "-r", "3f2a", "--tree")
         _, heading, *calls, _ = rows(done.stdout)
-        assert heading == ["call", "count", "total", "share", "errors"]
+        assert heading == ["call", "count", "total", "self", "share", "errors"]
         assert calls == [
-            ["request", "1", "2.00 s", "100.0%", "0"],
-            ["└─ query", "2", "750 ms", "37.5%", "1"],
-            ["tick", "1", "1.50 µs", "100.0%", "0"],
+            ["request", "1", "2.00 s", "1.25 s", "100.0%", "0"],
+            ["└─ query", "2", "750 ms", "750 ms", "37.5%", "1"],
+            ["tick", "1", "1.50 µs", "1.50 µs", "100.0%", "0"],
         ]
 
     def test_the_tree_says_what_depth_and_limit_leave_out(self, spans: str) -> None:
@@ -216,20 +221,39 @@ class TestAnalyze:
     def test_the_tree_as_json_is_nested(self, spans: str) -> None:
         done = ferret("analyze", spans, "-r", "3f2a", "--tree", "--json")
         (request, _) = json.loads(done.stdout)["tree"]
+        assert request["self_duration"] == 1.25
         assert request["children"] == [
-            {"name": "query", "count": 2, "total_duration": 0.75, "error_count": 1, "children": []}
-        ]
+            {
+                "name": "query", "count": 2, "total_duration": 0.75, "self_duration": 0.75, "share": 0.375,
+                "error_count": 1, "children": [],
+            }
+        ]  # fmt: skip
+
+    def test_small_branches_are_hidden_when_that_is_asked_for(self, spans: str) -> None:
+        shown = ferret("analyze", spans, "-r", "3f2a", "--tree", "--min-share", "40").stdout
+        assert [row[0] for row in rows(shown)[2:-1]] == ["request", "└─ … 1 more", "tick"]
+        done = ferret("analyze", spans, "-r", "3f2a", "--tree", "--min-share", "40", "--json")
+        assert [one["children"] for one in json.loads(done.stdout)["tree"]] == [[], []]
+        assert "query" in ferret("analyze", spans, "-r", "3f2a", "--tree", "--min-share", "37").stdout
 
     def test_without_a_run_it_is_the_latest(self, spans: str) -> None:
         done = ferret("analyze", spans, "--json")
         assert json.loads(done.stdout)["run"]["run_id"] == "77ab-late"
         assert "unclean: the program was killed or still runs" in ferret("analyze", spans).stdout
 
-    @pytest.mark.parametrize("columns", [80, 120])
-    @pytest.mark.parametrize("options", [["analyze"], ["analyze", "--tree"], ["runs"]])
+    @pytest.mark.parametrize("columns", [60, 80, 120])
+    @pytest.mark.parametrize("options", [["analyze"], ["analyze", "--tree"], ["analyze", "--slowest=9"], ["runs"]])
     def test_nothing_is_wider_than_the_terminal(self, spans: str, columns: int, options: list[str]) -> None:
         done = ferret(*options, spans, columns=columns)
-        assert max(map(len, done.stdout.splitlines())) <= columns
+        tables = [line for line in done.stdout.splitlines() if " · " not in line]  # facts in a row may wrap
+        assert max(map(len, tables)) <= columns
+
+    def test_in_80_columns_what_it_is_sorted_by_stays_and_numbers_are_whole(self, spans: str) -> None:
+        for by in ("p50", "p99", "max"):
+            done = ferret("analyze", spans, "-r", "3f2a", "--sort", by, columns=70)
+            heading, *names = rows(done.stdout)[1:-1]
+            assert by in heading
+            assert "…" not in "".join(cell for name in names for cell in name)
 
     def test_in_a_pipe_nothing_is_cut(self, tmp_path: Path) -> None:
         name = "package.module.Class.method_with_a_long_name_" * 3
@@ -241,7 +265,9 @@ class TestAnalyze:
 
 
 class TestHostileNames:
-    @pytest.mark.parametrize("options", [["analyze"], ["analyze", "--tree"], ["analyze", "--json"], ["runs"]])
+    @pytest.mark.parametrize(
+        "options", [["analyze"], ["analyze", "--tree"], ["analyze", "--json"], ["analyze", "--slowest", "99"], ["runs"]]
+    )
     def test_nothing_but_text_and_line_ends_reaches_the_output(self, spans: str, options: list[str]) -> None:
         done = ferret(*options, spans)
         assert done.returncode == 0
@@ -335,7 +361,7 @@ class TestHelp:
     def test_the_version(self) -> None:
         assert ferret("--version").stdout == f"ferret {__version__}\n"
 
-    @pytest.mark.parametrize("command", [[], ["runs"], ["analyze"], ["plugins"]])
+    @pytest.mark.parametrize("command", [[], ["runs"], ["analyze"], ["diff"], ["plugins"]])
     def test_help_shows_examples(self, command: list[str]) -> None:
         done = ferret(*command, "--help", columns=80)
         assert done.returncode == 0
