@@ -81,11 +81,12 @@ clean: ## Remove what all this left behind, except the virtual environments
 	rm -rf demo docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
+# 3.14 comes last as long as datasketches has no wheels for it: pip would have to compile it.
 # PYENV_VERSION lets pyenv start a python3.x that is not the one selected here; nobody else minds it.
 $(READY): pyproject.toml
 	@set -e; \
 	try() { PYENV_VERSION=$$2 "$$1" -c 'import ensurepip, sys; assert sys.version_info >= (3, 12); print(sys.executable)'; }; \
-	newest() { try python3.14 3.14 || try python3.13 3.13 || try python3.12 3.12 || try python3; }; \
+	newest() { try python3.13 3.13 || try python3.12 3.12 || try python3.14 3.14 || try python3; }; \
 	if [ -n '$(PYTHON)' ]; then find='try $(PYTHON)'; else find=newest; fi; \
 	python=$$($$find 2>/dev/null) || { \
 		echo 'ferret needs Python 3.12 or newer, with venv and pip; $(if $(PYTHON),$(PYTHON) is none,this machine has none).'; \
