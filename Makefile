@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## Make .venv with the newest Python there is, and all that development needs
+setup: $(READY) ## Make .venv with the newest tested Python there is, and all that development needs
 
 browser: ## Install Chromium, in which the tests look at the page, where that can be done
 	@for one in chromium chromium-browser google-chrome; do \
