@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ferret.ambient import ids, running_loop, task_name
 from ferret.run.calls import MORE, Suspendable
+from ferret.run.selection import OWN_FOLDER
 from ferret.tags import encode_outcome, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
+    from types import CodeType, TracebackType
 
     from ferret.run.calls import Call, Calls, Stack
     from ferret.span import Recorder
@@ -32,6 +33,9 @@ ENDS_WELL = (GeneratorExit, StopIteration, StopAsyncIteration)
 """How iterators end, and generators that are closed: no errors, as is `sys.exit()`."""
 
 _UNFINISHED = encode_outcome(("unfinished", None, None))
+_TOO_DEEP = encode_outcome(("error", "maximum recursion depth exceeded", "RecursionError"))
+_ROOM = 80
+"""Frames that a writer needs to start its worker."""
 
 
 class Callbacks(NamedTuple):
@@ -42,6 +46,14 @@ class Callbacks(NamedTuple):
     """End the innermost call of a thread now, as it goes on when the recording stops."""
     drop: Callable[[Call], None]
     """End the call of a generator or coroutine that was dropped, or will run no more, when it last ran."""
+
+
+def leave_out_of(trace: TracebackType) -> None:
+    """Take ferret's frames out of a traceback: a signal's handler may raise while a callback is running."""
+    inner = trace.tb_next
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(OWN_FOLDER):
+        inner = inner.tb_next
+    trace.tb_next = inner
 
 
 def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
@@ -66,6 +78,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     put, queue, gauge = recorder.put, recorder.queue, recorder.gauge
     next_id = ids.next_id
     frame_at = sys._getframe
+    own_globals = globals()
 
     def on_start(code: CodeType, _offset: int) -> object:
         try:
@@ -104,10 +117,13 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             task = None if loop is None else task_name(loop)
             put((span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested))
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     def on_unwind(code: CodeType, _offset: int, error: BaseException) -> None:
         end = perf_counter_ns()
+        trace = error.__traceback__
+        if trace is not None and (inner := trace.tb_next) is not None and inner.tb_frame.f_globals is own_globals:
+            leave_out_of(trace)
         stack = getattr(local, "stack", None)
         if not stack:
             return
@@ -118,10 +134,17 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         if more.__class__ is Suspendable and more.key != id(frame_at(1)):  # a generator that was closed before it began
             return
         stack.pop()
-        outcome = None
-        if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
-            outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
-        end_with_care(stack, call, end, outcome)
+        before = stack[-1][2]
+        try:
+            outcome = None
+            if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
+                outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
+            end_with_care(stack, call, end, outcome)
+        except RecursionError:  # there is no room above the program for more than this callback
+            took = end - call[1]
+            stack[-1][2] = before + took
+            parent_id = stack[-1][0] if more is None else more.parent_id
+            put((call[0], parent_id, call[4], call[1], end, stack.thread, None, None, _TOO_DEEP, 0, max(took - call[2], 0)))
 
     def end_with_care(stack: Stack, call: Call, end: int, outcome: bytes | None) -> None:
         span_id, start, nested, _, name, more = call
@@ -141,7 +164,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             own = max(took - suspended - nested, 0)
             put((span_id, parent_id, name, start, end, stack.thread, task, None, outcome, suspended, own))
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     def on_yield(code: CodeType, _offset: int, _value: object) -> None:
         now = perf_counter_ns()
@@ -175,6 +198,13 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more.resumed = now = perf_counter_ns()
         more.suspended += now - more.stopped
 
+    def rouse() -> None:
+        """Unless there is no room for it near the recursion limit; then the next one will."""
+        try:
+            frame_at(sys.getrecursionlimit() - _ROOM)
+        except ValueError:  # the stack is not that deep
+            gauge.rouse()
+
     def cut(stack: Stack) -> None:
         end_with_care(stack, stack.pop(), perf_counter_ns(), _UNFINISHED)
 
@@ -187,7 +217,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
                 (span_id, more.parent_id, name, start, more.stopped, more.thread, None, None, None, more.suspended, own)
             )
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     by_event: dict[int, Callback] = {
         _events.PY_START: on_start,

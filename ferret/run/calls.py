@@ -70,7 +70,7 @@ class Calls:
         self.local = threading.local()
         self.suspendable: dict[int, Call] = {}
         self.left_out: set[int] = set()
-        self._stacks: weakref.WeakValueDictionary[int, Stack] = weakref.WeakValueDictionary()
+        self._stacks: dict[int, weakref.ref[Stack]] = {}  # no WeakValueDictionary: its callback would be Python code that runs
 
     def stack(self) -> Stack | None:
         """That of the calling thread; None if its calls are not recorded."""
@@ -90,12 +90,13 @@ class Calls:
             known = threading._active.get(ident)  # type: ignore[attr-defined]
             name = f"Thread-{ident}" if known is None else known.name
         stack = Stack(register_thread(name), parent_id)
-        self._stacks[ident] = self.local.stack = stack
+        self.local.stack = stack
+        self._stacks[ident] = weakref.ref(stack)
         return stack
 
     def stacks(self) -> list[Stack]:
         """Those of all threads that are alive."""
-        return list(self._stacks.values())
+        return [stack for reference in list(self._stacks.values()) if (stack := reference()) is not None]
 
     def leave_out_other_threads(self) -> None:
         """Do not record what already runs, but for the calling thread."""

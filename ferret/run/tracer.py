@@ -143,7 +143,9 @@ class FunctionTracer:
         """A call begins of a function that is new, hands work over, or can be suspended."""
         key = id(code)
         careful = self._careful.get(key)
-        frame = sys._getframe(2)
+        frame: Any = sys._getframe(2)
+        while frame.f_code is not code:  # `_wait_for_first` is between
+            frame = frame.f_back
         if careful is None:
             if not self._meet(code, frame):
                 return _DISABLE
