@@ -7,6 +7,7 @@ another is running in the same thread, so that what they call themselves is not 
 
 from __future__ import annotations
 
+import dis
 import sys
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,8 @@ ENDS_WELL = (GeneratorExit, StopIteration, StopAsyncIteration)
 
 _UNFINISHED = encode_outcome(("unfinished", None, None))
 _TOO_DEEP = encode_outcome(("error", "maximum recursion depth exceeded", "RecursionError"))
+_NOT_BEGUN = (dis.opmap["RETURN_GENERATOR"], dis.opmap["POP_TOP"])
+"""Where a generator stands that something is thrown into before it has begun (Python 3.12, and 3.13)."""
 _ROOM = 80
 """Frames that a writer needs to start its worker."""
 
@@ -44,8 +47,10 @@ class Callbacks(NamedTuple):
     by_event: dict[int, Callback]
     cut: Callable[[Stack], None]
     """End the innermost call of a thread now, as it goes on when the recording stops."""
+    cut_suspended: Callable[[Call], None]
+    """End the call of a generator or coroutine now, which could go on when the recording stops."""
     drop: Callable[[Call], None]
-    """End the call of a generator or coroutine that was dropped, or will run no more, when it last ran."""
+    """End the call of a generator or coroutine that was dropped, when it last ran."""
 
 
 def leave_out_of(trace: TracebackType) -> None:
@@ -180,12 +185,15 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more.stopped = now
         stack[-1][2] += now - more.resumed
 
-    def on_resume(code: CodeType, _offset: int, _error: object = None) -> None:
+    def on_resume(code: CodeType, offset: int, error: object = None) -> None:
         try:
             call = suspendable[id(frame_at(1))]
         except KeyError:
             return
         if call[3] is not code:
+            return
+        if error is not None and code.co_code[offset] in _NOT_BEGUN:  # it has the frame id of one that was dropped
+            drop(suspendable.pop(call[MORE].key))
             return
         try:
             stack = local.stack
@@ -208,6 +216,14 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     def cut(stack: Stack) -> None:
         end_with_care(stack, stack.pop(), perf_counter_ns(), _UNFINISHED)
 
+    def cut_suspended(call: Call) -> None:
+        more = call[MORE]
+        now = perf_counter_ns()
+        took, suspended = now - call[1], more.suspended + now - more.stopped
+        if took >= least_ns:
+            own = max(took - suspended - call[2], 0)
+            put((call[0], more.parent_id, call[4], call[1], now, more.thread, None, None, _UNFINISHED, suspended, own))
+
     def drop(call: Call) -> None:
         span_id, start, nested, _, name, more = call
         took = more.stopped - start
@@ -227,4 +243,4 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         _events.PY_RESUME: on_resume,
         _events.PY_THROW: on_resume,
     }
-    return Callbacks(by_event, cut, drop)
+    return Callbacks(by_event, cut, cut_suspended, drop)
