@@ -220,14 +220,14 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more = call[MORE]
         now = perf_counter_ns()
         took, suspended = now - call[1], more.suspended + now - more.stopped
-        if took >= least_ns:
+        if call[4] is not None and took >= least_ns:
             own = max(took - suspended - call[2], 0)
             put((call[0], more.parent_id, call[4], call[1], now, more.thread, None, None, _UNFINISHED, suspended, own))
 
     def drop(call: Call) -> None:
         span_id, start, nested, _, name, more = call
         took = more.stopped - start
-        if took >= least_ns:
+        if name is not None and took >= least_ns:
             own = max(took - more.suspended - nested, 0)
             put(
                 (span_id, more.parent_id, name, start, more.stopped, more.thread, None, None, None, more.suspended, own)

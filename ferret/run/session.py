@@ -195,8 +195,9 @@ class Session:
         assert self._profiler is not None
         settings = self._profiler.settings
         file = settings.db_path if settings.sink is None else settings.sink.partition(":")[2]
-        with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
-            sys.stdout.flush()
+        if threading.current_thread() is threading.main_thread():  # at SIGTERM, that one may be in the middle of a print
+            with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
+                sys.stdout.flush()
         if self._plan.show:
             command = [sys.executable, "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
             command += ["--namespace", settings.namespace]

@@ -114,6 +114,7 @@ class FunctionTracer:
     def after_fork(self) -> None:
         """Go on in a forked child: its spans take ids of its own."""
         if self._tool is not None and not callable(self._recorder):
+            self._calls.disown()
             self._record()
 
     def _record(self) -> None:
