@@ -89,8 +89,8 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         try:
             name = plain[id(code)]
         except KeyError:
-            return begin(code)
-        if name is None:
+            name = None
+        if name is None:  # not inside the except: an error of the recursion limit must have no context of ferret's
             return begin(code)
         try:
             stack = local.stack

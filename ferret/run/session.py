@@ -135,6 +135,26 @@ _OPTIONS = {
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
+def _check_target(options: dict[str, Any]) -> str | None:
+    """Refuse what only the writing process would find out; the file, if it was made by that.
+
+    Raises:
+        FerretError: an option is wrong, or the file cannot be used.
+    """
+    from ferret.config import load_settings  # noqa: PLC0415
+    from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415
+    from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
+
+    settings = load_settings(dict(options))
+    plugins().find("writer", settings.writer)
+    if settings.sink is not None and "db_path" not in options:
+        plugins().find("sink", SinkSpec.parse(settings.sink).name)
+        return None
+    if settings.writer != "process" or settings.db_path == ":memory:":
+        return None
+    return settings.db_path if prepare_file(settings.db_path) else None
+
+
 class Session:
     """One process's recording: a profiler with a tracer in front. `close` ends both; safe from any thread."""
 
@@ -163,15 +183,18 @@ class Session:
         from ferret import lifecycle  # noqa: PLC0415
         from ferret.config import ENV_PREFIX  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
-        from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
 
         options = {name: value for name, value in _OPTIONS.items() if ENV_PREFIX + name.upper() not in os.environ}
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
-        if options.get("writer") == "process" and options.get("db_path"):
-            prepare_file(str(options["db_path"]))
-        profiler = Profiler(**cast("Any", options))
+        made = _check_target(options)
+        try:
+            profiler = Profiler(**cast("Any", options))
+        except FerretError:
+            if made is not None:
+                os.unlink(made)
+            raise
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes
         lifecycle.watch(self)
@@ -199,12 +222,17 @@ class Session:
             with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
                 sys.stdout.flush()
         if self._plan.show:
-            command = [sys.executable, "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
+            command = [sys.executable, "-P", "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
             command += ["--namespace", settings.namespace]
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False)
+            hidden = {VARIABLE, "PYTHONPATH"} if self._plan.children else set()
+            environment = {name: value for name, value in os.environ.items() if name not in hidden}
+            with suppress(OSError):
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False, env=environment)
         elif os.isatty(2):
             spans = f"{report.written:,} spans" if report.written != 1 else "1 span"
-            line = plain_text(f"ferret: {spans} in {os.path.relpath(file)} · ferret analyze {file}")
+            with suppress(OSError):  # the current folder may be gone, and the terminal too
+                file = os.path.relpath(file)
+            line = plain_text(f"ferret: {spans} in {file} · ferret analyze {file}")
             with suppress(OSError):
                 os.write(2, f"{line}\n".encode())
 
