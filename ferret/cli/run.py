@@ -107,5 +107,7 @@ def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, st
         return {"db_path": os.path.abspath(output or _DEFAULT_FILE)}
     name, colon, target = sink.partition(":")
     if show and not (target and name in _IN_FILES):
-        raise ConfigError(f"--show reads a file at the end, and {sink!r} is none: leave it out, or give one with --output")
+        raise ConfigError(
+            f"--show reads a file at the end, and {sink!r} is none: leave it out, or give one with --output"
+        )
     return {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}

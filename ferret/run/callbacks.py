@@ -149,7 +149,21 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             took = end - call[1]
             stack[-1][2] = before + took
             parent_id = stack[-1][0] if more is None else more.parent_id
-            put((call[0], parent_id, call[4], call[1], end, stack.thread, None, None, _TOO_DEEP, 0, max(took - call[2], 0)))
+            put(
+                (
+                    call[0],
+                    parent_id,
+                    call[4],
+                    call[1],
+                    end,
+                    stack.thread,
+                    None,
+                    None,
+                    _TOO_DEEP,
+                    0,
+                    max(took - call[2], 0),
+                )
+            )
 
     def end_with_care(stack: Stack, call: Call, end: int, outcome: bytes | None) -> None:
         span_id, start, nested, _, name, more = call

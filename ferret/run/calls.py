@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 type Call = list[Any]
 """A call that has begun: span id, start ns, ns spent in recorded calls of its own, code, name, and more: None for a plain
-call, `Suspendable` or `Adopted`. One without a name is not recorded. A list, as making one takes a third of the time of an object with slots."""
+call, `Suspendable` or `Adopted`. One without a name is not recorded. A list, as making one takes a third of the time of an
+object with slots."""
 
 NAME = 4
 MORE = 5
@@ -71,7 +72,9 @@ class Calls:
         self.local = threading.local()
         self.suspendable: dict[int, Call] = {}
         self.left_out: set[int] = set()
-        self._stacks: dict[int, weakref.ref[Stack]] = {}  # no WeakValueDictionary: its callback would be Python code that runs
+        self._stacks: dict[
+            int, weakref.ref[Stack]
+        ] = {}  # no WeakValueDictionary: its callback would be Python code that runs
 
     def stack(self) -> Stack | None:
         """That of the calling thread; None if its calls are not recorded."""
@@ -96,12 +99,14 @@ class Calls:
         return stack
 
     def disown(self) -> None:
-        """What is going on now belongs to the parent, in a forked child: it is not recorded, but stays the parent of what is."""
-        stack = self.stack() or []
-        self._stacks = {threading.get_ident(): weakref.ref(stack)} if isinstance(stack, Stack) else {}
-        for call in stack[1:]:
-            call[NAME] = None
-            call[MORE] = call[MORE] or Adopted(call[0])
+        """In a forked child: what is going on now belongs to the parent. It is not recorded here, but may have children."""
+        stack = self.stack()
+        self._stacks.clear()
+        if stack is not None:
+            self._stacks[threading.get_ident()] = weakref.ref(stack)
+            for call in stack[1:]:
+                call[NAME] = None
+                call[MORE] = call[MORE] or Adopted(call[0])
         for call in self.suspendable.values():
             call[NAME] = None
 

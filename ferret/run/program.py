@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FLAGS = "bBc:dEhiIm:OPqRsStuvVW:xX:?"
 """Python's own options, which stand before `-m ferret`, as `getopt` wants them."""
 _NOT_PASSED_ON = ("-E", "-I", "-S", "-c", "-m", "-x")
-"""Those that ask for ferret rather than for the program, and those under which Python would not look for `ferret.run.startup`."""
+"""Those that ask for ferret rather than for the program, and those under which `ferret.run.startup` would not be found."""
 
 
 class ProgramNotFoundError(FerretError, LookupError):

@@ -174,7 +174,9 @@ class Session:
 
         recorder: Any = self._make_profiler if self.is_child else self._make_profiler()
         tracer = FunctionTracer(recorder, self._plan.selection, min_duration_ns=self._plan.min_duration_ns)
-        if self._profiler is not None:  # its thread begins now: later it would get what the program gives to threading.settrace
+        if (
+            self._profiler is not None
+        ):  # its thread begins now: later it would get what the program gives to threading.settrace
             self._profiler.gauge.rouse()
         tracer.start()
         self._tracer = tracer
@@ -218,7 +220,9 @@ class Session:
         assert self._profiler is not None
         settings = self._profiler.settings
         file = settings.db_path if settings.sink is None else settings.sink.partition(":")[2]
-        if threading.current_thread() is threading.main_thread():  # at SIGTERM, that one may be in the middle of a print
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # at SIGTERM, that one may be in the middle of a print
             with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
                 sys.stdout.flush()
         if self._plan.show:

@@ -62,7 +62,7 @@ class Place:
     def start(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start a command in the folder."""
         how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-        return subprocess.Popen(words, cwd=self.folder, env=self.env, preexec_fn=as_in_the_foreground, **how)
+        return subprocess.Popen(words, cwd=self.folder, env=self.env, preexec_fn=as_in_the_foreground, **how)  # noqa: PLW1509
 
     def start_watched(
         self, *words: str, options: Iterable[str] = (), python: Iterable[str] = (), **how: Any
@@ -114,7 +114,7 @@ class Place:
         return Counter(_short(span.name) for span in self.report.spans())
 
     def tree(self, *, sort: bool = False) -> str:
-        """The calls, indented; `2 × f` are two in a row that are alike; `sort` is for threads, which begin in any order."""
+        """The calls, indented; `2 x f` are two in a row that are alike; `sort` is for threads, which begin in any order."""
         return "\n".join(_lines(self.report.build_trees(), sort=sort))
 
 
@@ -152,5 +152,5 @@ def _lines(nodes: list[TraceNode], *, sort: bool) -> list[str]:
     lines = []
     for one, alike in groupby(drawn):
         times = len(list(alike))
-        lines += [f"{times} × {one[0]}" if times > 1 else one[0], *one[1:]]
+        lines += [f"{times} x {one[0]}" if times > 1 else one[0], *one[1:]]
     return lines

@@ -73,7 +73,7 @@ def test_what_was_recorded_is_there_and_what_was_open_says_so(
     leaves = place.counts()["leaf"]
     assert leaves >= 1000
     assert found in (
-        tree(f"outer ! {ending}\n  inner ! {ending}\n    numbers{left}\n      {leaves} × leaf")
+        tree(f"outer ! {ending}\n  inner ! {ending}\n    numbers{left}\n      {leaves} x leaf")
         for left in ("", " ! unfinished")
     )
     assert not place.run.unclean
@@ -92,7 +92,7 @@ def test_ctrl_c_in_the_middle_of_ferrets_own_work_shows_none_of_it(place: Place)
 def test_coroutines_that_wait_at_sigterm_are_unfinished_and_suspended(place: Place) -> None:
     status, _ = cut(place, "asyncio.run(several())", signal.SIGTERM, watched=True)
     assert status == -signal.SIGTERM
-    assert place.tree() == tree("several ! unfinished\n  2 × waits ! unfinished")
+    assert place.tree() == tree("several ! unfinished\n  2 x waits ! unfinished")
     for span in place.spans():
         assert span.duration is not None
         assert span.suspended > span.duration / 2
@@ -102,11 +102,11 @@ def test_tasks_are_cancelled_at_ctrl_c(place: Place) -> None:
     plain = cut(place, "asyncio.run(several())", signal.SIGINT, watched=False)
     watched = cut(place, "asyncio.run(several())", signal.SIGINT, watched=True)
     assert watched == plain
-    assert place.tree() == tree("several ! CancelledError\n  2 × waits ! CancelledError")
+    assert place.tree() == tree("several ! CancelledError\n  2 x waits ! CancelledError")
 
 
 def test_what_was_handed_over_is_there_after_sigkill(place: Place) -> None:
-    main = "threading.Timer(0.5, lambda: print('ready', flush=True)).start(); [next(n) for n in [numbers()] for _ in range(2000)]; time.sleep(100)"
+    main = "g = numbers(); [next(g) for _ in range(2000)]; time.sleep(0.5); print('ready', flush=True); time.sleep(100)"
     status, _ = cut(place, main, signal.SIGKILL, watched=True)
     assert status == -signal.SIGKILL
     assert place.counts()["leaf"] == 2000

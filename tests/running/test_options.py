@@ -149,7 +149,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("words", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_bad_input_is_one_line_and_changes_nothing(program: Place, words: list[str], message: str) -> None:
     if message == "cannot be written" and os.geteuid() == 0:
         pytest.skip("root may write everything")

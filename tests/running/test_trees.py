@@ -53,14 +53,14 @@ PROGRAMS = {
         twice
         main
           twice.wrapper
-            2 × add
+            2 x add
           fac
             fac
               fac
           outer
           outer.inner
-            3 × leaf
-          3 × main.<lambda>
+            3 x leaf
+          3 x main.<lambda>
           leaf
           Thing.make
             Thing.__init__
@@ -116,9 +116,9 @@ PROGRAMS = {
           a ! KeyboardInterrupt
             b ! KeyboardInterrupt
               raises ! KeyboardInterrupt
-          a ! SystemExit
-            b ! SystemExit
-              raises ! SystemExit
+          a
+            b
+              raises
           Manager.__init__
           Manager.__enter__
           raises ! OSError
@@ -184,10 +184,10 @@ PROGRAMS = {
         main
           outer
             inner
-              2 × leaf
+              2 x leaf
             leaf
           echo
-            4 × leaf
+            4 x leaf
           consume ! LookupError
             fails ! LookupError
           consume ! RuntimeError
@@ -197,7 +197,7 @@ PROGRAMS = {
               leaf
           begun_here
             inner
-              2 × leaf
+              2 x leaf
           consume
           consume
             inner
@@ -205,7 +205,6 @@ PROGRAMS = {
         """,
     ),
 }
-
 
 
 CONCURRENT = {
@@ -267,30 +266,30 @@ CONCURRENT = {
         main
           awaits
             child
-              2 × leaf
-          2 × child
-            2 × leaf
+              2 x leaf
+          2 x child
+            2 x leaf
           groups
-            2 × child
-              2 × leaf
+            2 x child
+              2 x leaf
           group_fails ! ExceptionGroup
             fails ! ValueError
             forever ! CancelledError
-          2 × forever ! CancelledError
+          2 x forever ! CancelledError
           numbers
-            2 × child
-              2 × leaf
+            2 x child
+              2 x leaf
           Manager.__aenter__
             child
-              2 × leaf
+              2 x leaf
           leaf
           Manager.__aexit__
             leaf
-          2 × blocking
+          2 x blocking
             leaf
           numbers
             child
-              2 × leaf
+              2 x leaf
         callback
           leaf
         """,
@@ -339,7 +338,7 @@ CONCURRENT = {
             leaf
           pooled
             initialise
-            2 × work
+            2 x work
               leaf
             fails ! OSError
             submitted
@@ -440,9 +439,7 @@ def test_times_are_those_that_the_program_measured_itself(place: Place) -> None:
     )
     place.watched("program.py")
     spans = {span.name.removeprefix("__main__."): span for span in place.spans()}
-    times = {
-        name: (span.duration or 0, span.suspended, span.self_time or 0) for name, span in spans.items()
-    }
+    times = {name: (span.duration or 0, span.suspended, span.self_time or 0) for name, span in spans.items()}
 
     def about(expected: float, found: float) -> None:
         assert expected * 0.99 <= found, f"{found} is less than {expected}: {times}"
@@ -494,11 +491,11 @@ def test_a_generator_goes_on_in_another_thread_and_two_take_turns(place: Place) 
     assert place.tree() == tree("""
         main
           numbers
-            2 × leaf
+            2 x leaf
           consume
           turns
-            2 × numbers
-              2 × leaf
+            2 x numbers
+              2 x leaf
           consume
             recursive
               recursive

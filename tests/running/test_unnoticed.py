@@ -23,7 +23,8 @@ WHO_AM_I = """
         main = sys.modules["__main__"]
         return {
             "argv": sys.argv, "orig_argv": sys.orig_argv, "path": sys.path, "flags": repr(sys.flags),
-            "xoptions": sys._xoptions, "warnings": sys.warnoptions, "hooks": [repr(hook).split(" at ")[0] for hook in sys.path_hooks],
+            "xoptions": sys._xoptions, "warnings": sys.warnoptions,
+            "hooks": [repr(hook).split(" at ")[0] for hook in sys.path_hooks],
             "meta": [repr(finder) for finder in sys.meta_path],
             "main": {name: repr(value) for name, value in vars(main).items() if name in NAMES},
             "environment": {name: value for name, value in os.environ.items()},
@@ -343,8 +344,8 @@ TOOLS = {
         """,
     "pickle and copy": """
         import copy, pickle
-        print(pickle.loads(pickle.dumps(work))(2), copy.deepcopy(work) is work, work.__code__.co_code == work.__code__.co_code)
         import dis
+        print(pickle.loads(pickle.dumps(work))(2), copy.deepcopy(work) is work)
         dis.dis(work)
         """,
 }
