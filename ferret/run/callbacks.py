@@ -146,24 +146,16 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
                 outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
             end_with_care(stack, call, end, outcome)
         except RecursionError:  # there is no room above the program for more than this callback
-            took = end - call[1]
-            stack[-1][2] = before + took
-            parent_id = stack[-1][0] if more is None else more.parent_id
-            put(
-                (
-                    call[0],
-                    parent_id,
-                    call[4],
-                    call[1],
-                    end,
-                    stack.thread,
-                    None,
-                    None,
-                    _TOO_DEEP,
-                    0,
-                    max(took - call[2], 0),
-                )
-            )
+            span_id, start, nested, _, name, _ = call
+            below, suspended, ran = stack[-1], 0, end - start
+            if more.__class__ is Suspendable:
+                suspendable.pop(more.key, None)
+                suspended, ran = more.suspended, end - more.resumed
+            below[2] = before + ran
+            if name is not None:
+                parent_id = below[0] if more is None else more.parent_id
+                own = max(end - start - suspended - nested, 0)
+                put((span_id, parent_id, name, start, end, stack.thread, None, None, _TOO_DEEP, suspended, own))
 
     def end_with_care(stack: Stack, call: Call, end: int, outcome: bytes | None) -> None:
         span_id, start, nested, _, name, more = call

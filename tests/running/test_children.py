@@ -19,7 +19,7 @@ PROGRAM = """
         pid = os.fork()
         if not pid:
             work(1)
-            time.sleep(0.5 if sys.version_info < (3, 13) else 0)  # see the limitations: a child of Python 3.12 that ends at once
+            time.sleep(0.5 if sys.version_info < (3, 13) else 0)  # see the limitations
             sys.exit(3)
         assert os.waitpid(pid, 0)[1] == 3 << 8
 

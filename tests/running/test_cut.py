@@ -32,8 +32,7 @@ LOOP = """
 
     async def several():
         tasks = [asyncio.create_task(waits()) for _ in range(2)]
-        await asyncio.sleep(0)
-        print("ready", flush=True)
+        asyncio.get_running_loop().call_later(0.2, lambda: print("ready", flush=True))
         await asyncio.gather(*tasks)
 
     def hot():
@@ -92,8 +91,8 @@ def test_ctrl_c_in_the_middle_of_ferrets_own_work_shows_none_of_it(place: Place)
 def test_coroutines_that_wait_at_sigterm_are_unfinished_and_suspended(place: Place) -> None:
     status, _ = cut(place, "asyncio.run(several())", signal.SIGTERM, watched=True)
     assert status == -signal.SIGTERM
-    assert place.tree() == tree("several ! unfinished\n  2 x waits ! unfinished")
-    for span in place.spans():
+    assert place.tree().startswith("several ! unfinished\n  2 x waits ! unfinished\n")
+    for span in place.spans()[:3]:
         assert span.duration is not None
         assert span.suspended > span.duration / 2
 
@@ -102,7 +101,11 @@ def test_tasks_are_cancelled_at_ctrl_c(place: Place) -> None:
     plain = cut(place, "asyncio.run(several())", signal.SIGINT, watched=False)
     watched = cut(place, "asyncio.run(several())", signal.SIGINT, watched=True)
     assert watched == plain
-    assert place.tree() == tree("several ! CancelledError\n  2 x waits ! CancelledError")
+    assert place.tree() == tree("""
+        several ! CancelledError
+          2 x waits ! CancelledError
+        several.<lambda>
+    """)
 
 
 def test_what_was_handed_over_is_there_after_sigkill(place: Place) -> None:

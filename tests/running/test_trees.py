@@ -99,7 +99,7 @@ PROGRAMS = {
             finally: fine()
         def fine(): pass
         def recover(n):
-            if n: 
+            if n:
                 with contextlib.suppress(KeyError): recover(n - 1)
                 fine()
             raise KeyError(n)
