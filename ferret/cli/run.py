@@ -20,7 +20,7 @@ def run(
         str, typer.Argument(metavar="SCRIPT", help="A script, a folder with a __main__.py, or with -m a module.")
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The program's own arguments.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ARGS", help="The program's own arguments.", show_default=False)
     ] = None,
     as_module: Annotated[
         bool, typer.Option("-m", help="Run a module, as python -m does. Stands right before it.")
