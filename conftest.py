@@ -198,7 +198,7 @@ def run_console(example: Example) -> None:
             timeout=60,
             check=False,
         )
-        if words[0] in {"python", "pytest"}:
+        if words[0] in {"python", "pytest", "ferret"}:
             _ran(example).update(words[1:])
         if done.returncode != int(shown.startswith("ferret: ")):
             raise ShownOtherwiseError(f"{where}: exit status {done.returncode}\n{done.stdout}")

@@ -20,7 +20,7 @@ def run(
         str, typer.Argument(metavar="SCRIPT", help="A script, a folder with a __main__.py, or with -m a module.")
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The program's own arguments.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ARGS", help="The program's own arguments.", show_default=False)
     ] = None,
     as_module: Annotated[
         bool, typer.Option("-m", help="Run a module, as python -m does. Stands right before it.")
@@ -83,7 +83,7 @@ def run(
             main=target.main,
         )  # fmt: skip
         options: dict[str, Any] = {"namespace": namespace, "run_id": run_id or uuid.uuid4().hex, "writer": writer}
-        options |= _target(output, sink)
+        options |= _target(output, sink, show=show)
         plan = Plan(
             process_id=os.getpid(),
             folder=target.folder,
@@ -97,7 +97,7 @@ def run(
         programs.become(target, plan)
 
 
-def _target(output: str | None, sink: str | None) -> dict[str, str]:
+def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, str]:
     """Where the spans go; absolute, as child processes may run elsewhere."""
     if output is not None and sink is not None:
         raise ConfigError("--output names a file, and --sink something else: give one of them")
@@ -106,4 +106,8 @@ def _target(output: str | None, sink: str | None) -> dict[str, str]:
     if sink is None:
         return {"db_path": os.path.abspath(output or _DEFAULT_FILE)}
     name, colon, target = sink.partition(":")
+    if show and not (target and name in _IN_FILES):
+        raise ConfigError(
+            f"--show reads a file at the end, and {sink!r} is none: leave it out, or give one with --output"
+        )
     return {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}

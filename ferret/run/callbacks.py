@@ -7,17 +7,19 @@ another is running in the same thread, so that what they call themselves is not 
 
 from __future__ import annotations
 
+import dis
 import sys
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ferret.ambient import ids, running_loop, task_name
 from ferret.run.calls import MORE, Suspendable
+from ferret.run.selection import OWN_FOLDER
 from ferret.tags import encode_outcome, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
+    from types import CodeType, TracebackType
 
     from ferret.run.calls import Call, Calls, Stack
     from ferret.span import Recorder
@@ -32,6 +34,11 @@ ENDS_WELL = (GeneratorExit, StopIteration, StopAsyncIteration)
 """How iterators end, and generators that are closed: no errors, as is `sys.exit()`."""
 
 _UNFINISHED = encode_outcome(("unfinished", None, None))
+_TOO_DEEP = encode_outcome(("error", "maximum recursion depth exceeded", "RecursionError"))
+_NOT_BEGUN = (dis.opmap["RETURN_GENERATOR"], dis.opmap["POP_TOP"])
+"""Where a generator stands that something is thrown into before it has begun (Python 3.12, and 3.13)."""
+_ROOM = 80
+"""Frames that a writer needs to start its worker."""
 
 
 class Callbacks(NamedTuple):
@@ -40,8 +47,18 @@ class Callbacks(NamedTuple):
     by_event: dict[int, Callback]
     cut: Callable[[Stack], None]
     """End the innermost call of a thread now, as it goes on when the recording stops."""
+    cut_suspended: Callable[[Call], None]
+    """End the call of a generator or coroutine now, which could go on when the recording stops."""
     drop: Callable[[Call], None]
-    """End the call of a generator or coroutine that was dropped, or will run no more, when it last ran."""
+    """End the call of a generator or coroutine that was dropped, when it last ran."""
+
+
+def leave_out_of(trace: TracebackType) -> None:
+    """Take ferret's frames out of a traceback: a signal's handler may raise while a callback is running."""
+    inner = trace.tb_next
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(OWN_FOLDER):
+        inner = inner.tb_next
+    trace.tb_next = inner
 
 
 def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
@@ -66,13 +83,14 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     put, queue, gauge = recorder.put, recorder.queue, recorder.gauge
     next_id = ids.next_id
     frame_at = sys._getframe
+    own_globals = globals()
 
     def on_start(code: CodeType, _offset: int) -> object:
         try:
             name = plain[id(code)]
         except KeyError:
-            return begin(code)
-        if name is None:
+            name = None
+        if name is None:  # not inside the except: an error of the recursion limit must have no context of ferret's
             return begin(code)
         try:
             stack = local.stack
@@ -104,10 +122,13 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             task = None if loop is None else task_name(loop)
             put((span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested))
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     def on_unwind(code: CodeType, _offset: int, error: BaseException) -> None:
         end = perf_counter_ns()
+        trace = error.__traceback__
+        if trace is not None and (inner := trace.tb_next) is not None and inner.tb_frame.f_globals is own_globals:
+            leave_out_of(trace)
         stack = getattr(local, "stack", None)
         if not stack:
             return
@@ -118,10 +139,23 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         if more.__class__ is Suspendable and more.key != id(frame_at(1)):  # a generator that was closed before it began
             return
         stack.pop()
-        outcome = None
-        if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
-            outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
-        end_with_care(stack, call, end, outcome)
+        before = stack[-1][2]
+        try:
+            outcome = None
+            if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
+                outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
+            end_with_care(stack, call, end, outcome)
+        except RecursionError:  # there is no room above the program for more than this callback
+            span_id, start, nested, _, name, _ = call
+            below, suspended, ran = stack[-1], 0, end - start
+            if more.__class__ is Suspendable:
+                suspendable.pop(more.key, None)
+                suspended, ran = more.suspended, end - more.resumed
+            below[2] = before + ran
+            if name is not None:
+                parent_id = below[0] if more is None else more.parent_id
+                own = max(end - start - suspended - nested, 0)
+                put((span_id, parent_id, name, start, end, stack.thread, None, None, _TOO_DEEP, suspended, own))
 
     def end_with_care(stack: Stack, call: Call, end: int, outcome: bytes | None) -> None:
         span_id, start, nested, _, name, more = call
@@ -141,7 +175,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             own = max(took - suspended - nested, 0)
             put((span_id, parent_id, name, start, end, stack.thread, task, None, outcome, suspended, own))
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     def on_yield(code: CodeType, _offset: int, _value: object) -> None:
         now = perf_counter_ns()
@@ -157,12 +191,15 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more.stopped = now
         stack[-1][2] += now - more.resumed
 
-    def on_resume(code: CodeType, _offset: int, _error: object = None) -> None:
+    def on_resume(code: CodeType, offset: int, error: object = None) -> None:
         try:
             call = suspendable[id(frame_at(1))]
         except KeyError:
             return
         if call[3] is not code:
+            return
+        if error is not None and code.co_code[offset] in _NOT_BEGUN:  # it has the frame id of one that was dropped
+            drop(suspendable.pop(call[MORE].key))
             return
         try:
             stack = local.stack
@@ -175,19 +212,34 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more.resumed = now = perf_counter_ns()
         more.suspended += now - more.stopped
 
+    def rouse() -> None:
+        """Unless there is no room for it near the recursion limit; then the next one will."""
+        try:
+            frame_at(sys.getrecursionlimit() - _ROOM)
+        except ValueError:  # the stack is not that deep
+            gauge.rouse()
+
     def cut(stack: Stack) -> None:
         end_with_care(stack, stack.pop(), perf_counter_ns(), _UNFINISHED)
+
+    def cut_suspended(call: Call) -> None:
+        more = call[MORE]
+        now = perf_counter_ns()
+        took, suspended = now - call[1], more.suspended + now - more.stopped
+        if call[4] is not None and took >= least_ns:
+            own = max(took - suspended - call[2], 0)
+            put((call[0], more.parent_id, call[4], call[1], now, more.thread, None, None, _UNFINISHED, suspended, own))
 
     def drop(call: Call) -> None:
         span_id, start, nested, _, name, more = call
         took = more.stopped - start
-        if took >= least_ns:
+        if name is not None and took >= least_ns:
             own = max(took - more.suspended - nested, 0)
             put(
                 (span_id, more.parent_id, name, start, more.stopped, more.thread, None, None, None, more.suspended, own)
             )
             if len(queue) >= gauge.alarm:
-                gauge.rouse()
+                rouse()
 
     by_event: dict[int, Callback] = {
         _events.PY_START: on_start,
@@ -197,4 +249,4 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         _events.PY_RESUME: on_resume,
         _events.PY_THROW: on_resume,
     }
-    return Callbacks(by_event, cut, drop)
+    return Callbacks(by_event, cut, cut_suspended, drop)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 type Call = list[Any]
 """A call that has begun: span id, start ns, ns spent in recorded calls of its own, code, name, and more: None for a plain
-call, `Suspendable` or `Adopted`. A list, as making one takes a third of the time of an object with slots."""
+call, `Suspendable` or `Adopted`. One without a name is not recorded. A list, as making one takes a third of the time of an
+object with slots."""
 
+NAME = 4
 MORE = 5
 
 
@@ -70,7 +72,9 @@ class Calls:
         self.local = threading.local()
         self.suspendable: dict[int, Call] = {}
         self.left_out: set[int] = set()
-        self._stacks: weakref.WeakValueDictionary[int, Stack] = weakref.WeakValueDictionary()
+        self._stacks: dict[
+            int, weakref.ref[Stack]
+        ] = {}  # no WeakValueDictionary: its callback would be Python code that runs
 
     def stack(self) -> Stack | None:
         """That of the calling thread; None if its calls are not recorded."""
@@ -90,12 +94,25 @@ class Calls:
             known = threading._active.get(ident)  # type: ignore[attr-defined]
             name = f"Thread-{ident}" if known is None else known.name
         stack = Stack(register_thread(name), parent_id)
-        self._stacks[ident] = self.local.stack = stack
+        self.local.stack = stack
+        self._stacks[ident] = weakref.ref(stack)
         return stack
+
+    def disown(self) -> None:
+        """In a forked child: what is going on now belongs to the parent. It is not recorded here, but may have children."""
+        stack = self.stack()
+        self._stacks.clear()
+        if stack is not None:
+            self._stacks[threading.get_ident()] = weakref.ref(stack)
+            for call in stack[1:]:
+                call[NAME] = None
+                call[MORE] = call[MORE] or Adopted(call[0])
+        for call in self.suspendable.values():
+            call[NAME] = None
 
     def stacks(self) -> list[Stack]:
         """Those of all threads that are alive."""
-        return list(self._stacks.values())
+        return [stack for reference in list(self._stacks.values()) if (stack := reference()) is not None]
 
     def leave_out_other_threads(self) -> None:
         """Do not record what already runs, but for the calling thread."""

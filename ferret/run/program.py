@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import getopt
 import os
-import subprocess
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, NoReturn
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from ferret.run.session import Plan
 
-_NOT_PASSED_ON = ("-E", "-I", "-S", "-s")
-"""Interpreter flags under which Python would not look for `ferret.run.startup`."""
+_FLAGS = "bBc:dEhiIm:OPqRsStuvVW:xX:?"
+"""Python's own options, which stand before `-m ferret`, as `getopt` wants them."""
+_NOT_PASSED_ON = ("-E", "-I", "-S", "-c", "-m", "-x")
+"""Those that ask for ferret rather than for the program, and those under which `ferret.run.startup` would not be found."""
 
 
 class ProgramNotFoundError(FerretError, LookupError):
@@ -111,7 +113,15 @@ def become(program: Program, plan: Plan) -> NoReturn:
     """
     if sys.flags.no_site:
         raise FerretError("functions cannot be recorded under python -S: leave it out")
-    flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag not in _NOT_PASSED_ON]  # type: ignore[attr-defined]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *flags, *program.words], plan.environment())  # noqa: S606
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os.execve(sys.executable, [sys.executable, *_flags(sys.orig_argv[1:]), *program.words], plan.environment())  # noqa: S606
+
+
+def _flags(words: list[str]) -> list[str]:
+    """Python's own options among the words behind `python`; as they were written, where that can be."""
+    given, rest = getopt.getopt(words, _FLAGS, ["check-hash-based-pycs="])
+    if any(flag in _NOT_PASSED_ON for flag, _ in given):
+        return [word for flag in given if flag[0] not in _NOT_PASSED_ON for word in flag if word]
+    return words[: len(words) - len(rest)]

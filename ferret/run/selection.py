@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import CodeType
 
-_OWN = str(Path(__file__).parent.parent) + os.sep
+OWN_FOLDER = str(Path(__file__).parent.parent) + os.sep
+"""What is in it is ferret's."""
 _INSTALLED = tuple(os.sep + name + os.sep for name in ("site-packages", "dist-packages"))
 
 
@@ -45,7 +46,7 @@ class Selection(msgspec.Struct, frozen=True):
         """Whether calls of the code, with the global variables that it sees, are to be recorded."""
         if not code.co_flags & inspect.CO_OPTIMIZED or (code.co_name[0] == "<" and code.co_name != "<lambda>"):
             return False
-        if code.co_filename.startswith(_OWN):
+        if code.co_filename.startswith(OWN_FOLDER):
             return False
         module = module_of(variables)
         names = [module, self.main] if module == "__main__" and self.main else [module]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -15,6 +16,8 @@ from ferret.run.selection import Selection  # noqa: TC001 - msgspec decodes into
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ferret.core import Profiler
     from ferret.models import DeliveryReport
     from ferret.run.tracer import FunctionTracer
@@ -72,7 +75,8 @@ def begin(before: set[str]) -> None:
     global _session  # noqa: PLW0603 - lifecycle holds it weakly
     _session = session = Session(plan)
     try:
-        session.start()
+        with _standard_descriptors():
+            session.start()
     except FerretError as error:
         if not session.is_child:
             sys.stderr.write(f"ferret: {error}\n")
@@ -80,6 +84,20 @@ def begin(before: set[str]) -> None:
             os._exit(1)  # an exception would be told as an error of Python's own start
         sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {error}\n")
     _make_way(plan.folder, before)
+
+
+@contextmanager
+def _standard_descriptors() -> Iterator[None]:
+    """Keep 0, 1 and 2 free where the program was started without: what it writes there must not get into ferret's pipes."""
+    held = []
+    try:
+        while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+            held.append(null)
+        os.close(null)
+        yield
+    finally:
+        for null in held:
+            os.close(null)
 
 
 def _restore_environment(plan: Plan) -> None:
@@ -117,6 +135,26 @@ _OPTIONS = {
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
+def _check_target(options: dict[str, Any]) -> str | None:
+    """Refuse what only the writing process would find out; the file, if it was made by that.
+
+    Raises:
+        FerretError: an option is wrong, or the file cannot be used.
+    """
+    from ferret.config import load_settings  # noqa: PLC0415
+    from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415
+    from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
+
+    settings = load_settings(dict(options))
+    plugins().find("writer", settings.writer)
+    if settings.sink is not None and "db_path" not in options:
+        plugins().find("sink", SinkSpec.parse(settings.sink).name)
+        return None
+    if settings.writer != "process" or settings.db_path == ":memory:":
+        return None
+    return settings.db_path if prepare_file(settings.db_path) else None
+
+
 class Session:
     """One process's recording: a profiler with a tracer in front. `close` ends both; safe from any thread."""
 
@@ -136,6 +174,10 @@ class Session:
 
         recorder: Any = self._make_profiler if self.is_child else self._make_profiler()
         tracer = FunctionTracer(recorder, self._plan.selection, min_duration_ns=self._plan.min_duration_ns)
+        if (
+            self._profiler is not None
+        ):  # its thread begins now: later it would get what the program gives to threading.settrace
+            self._profiler.gauge.rouse()
         tracer.start()
         self._tracer = tracer
 
@@ -143,15 +185,18 @@ class Session:
         from ferret import lifecycle  # noqa: PLC0415
         from ferret.config import ENV_PREFIX  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
-        from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
 
         options = {name: value for name, value in _OPTIONS.items() if ENV_PREFIX + name.upper() not in os.environ}
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
-        if options.get("writer") == "process" and options.get("db_path"):
-            prepare_file(str(options["db_path"]))
-        profiler = Profiler(**cast("Any", options))
+        made = _check_target(options)
+        try:
+            profiler = Profiler(**cast("Any", options))
+        except FerretError:
+            if made is not None:
+                os.unlink(made)
+            raise
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes
         lifecycle.watch(self)
@@ -175,14 +220,25 @@ class Session:
         assert self._profiler is not None
         settings = self._profiler.settings
         file = settings.db_path if settings.sink is None else settings.sink.partition(":")[2]
-        sys.stdout.flush()
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # at SIGTERM, that one may be in the middle of a print
+            with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
+                sys.stdout.flush()
         if self._plan.show:
-            command = [sys.executable, "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
+            command = [sys.executable, "-P", "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
             command += ["--namespace", settings.namespace]
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False)
-        elif sys.stderr.isatty():
+            hidden = {VARIABLE, "PYTHONPATH"} if self._plan.children else set()
+            environment = {name: value for name, value in os.environ.items() if name not in hidden}
+            with suppress(OSError):
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False, env=environment)
+        elif os.isatty(2):
             spans = f"{report.written:,} spans" if report.written != 1 else "1 span"
-            sys.stderr.write(plain_text(f"ferret: {spans} in {os.path.relpath(file)} · ferret analyze {file}") + "\n")
+            with suppress(OSError):  # the current folder may be gone, and the terminal too
+                file = os.path.relpath(file)
+            line = plain_text(f"ferret: {spans} in {file} · ferret analyze {file}")
+            with suppress(OSError):
+                os.write(2, f"{line}\n".encode())
 
     def _after_fork(self) -> None:
         assert self._profiler is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import threading
 import weakref
 from time import perf_counter_ns
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ferret.ambient import ids, sources
@@ -34,6 +36,12 @@ _EVERYWHERE = _events.PY_START | _events.PY_UNWIND | _events.PY_THROW
 """What is asked for in all code: unwinding and throwing cannot be had for single functions (Python 3.12 and 3.13)."""
 _IN_FUNCTIONS = _events.PY_RETURN
 _IN_GENERATORS = _events.PY_RETURN | _events.PY_YIELD | _events.PY_RESUME
+
+_FRAME_OF = {
+    GeneratorType: ("gi_code", "gi_frame"),
+    CoroutineType: ("cr_code", "cr_frame"),
+    AsyncGeneratorType: ("ag_code", "ag_frame"),
+}
 
 _PATIENCE_S = 5.0
 """For a profiler that another thread is making."""
@@ -106,6 +114,7 @@ class FunctionTracer:
     def after_fork(self) -> None:
         """Go on in a forked child: its spans take ids of its own."""
         if self._tool is not None and not callable(self._recorder):
+            self._calls.disown()
             self._record()
 
     def _record(self) -> None:
@@ -143,7 +152,9 @@ class FunctionTracer:
         """A call begins of a function that is new, hands work over, or can be suspended."""
         key = id(code)
         careful = self._careful.get(key)
-        frame = sys._getframe(2)
+        frame: Any = sys._getframe(2)
+        while frame.f_code is not code:  # `_wait_for_first` is between
+            frame = frame.f_back
         if careful is None:
             if not self._meet(code, frame):
                 return _DISABLE
@@ -205,8 +216,24 @@ class FunctionTracer:
         for stack in self._calls.stacks():
             while len(stack) > 1:
                 callbacks.cut(stack)
+        if self._calls.suspendable:
+            for key in self._suspended():
+                call = self._calls.suspendable.pop(key, None)
+                if call is not None:
+                    callbacks.cut_suspended(call)
         for key in list(self._calls.suspendable):
             self._forget_dropped(key)
+
+    def _suspended(self) -> list[int]:
+        """The keys of the generators and coroutines that are still there, and could go on."""
+        found = []
+        for thing in gc.get_objects():
+            kind = type(thing)
+            if kind in _FRAME_OF:
+                code, frame = _FRAME_OF[kind]
+                if id(getattr(thing, code)) in self._careful:
+                    found.append(id(getattr(thing, frame)))
+        return found
 
 
 def _take_tool() -> int:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 
 from ferret.errors import StorageError
-from ferret.sinks.beaver_reader import look_inside
+from ferret.sinks.sqlite_file import look_inside
 
 
 def prepare_file(path: str) -> bool:

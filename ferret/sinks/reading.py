@@ -59,8 +59,8 @@ def _check(path: Path) -> None:
 
 
 def _is_database(path: str | os.PathLike[str]) -> bool:
-    """Whether it is an SQLite file. Only SQLite may look: see `ferret.sinks.beaver_reader.look_inside`."""
-    from ferret.sinks.beaver_reader import look_inside  # noqa: PLC0415 - with the reader
+    """Whether it is an SQLite file. Only SQLite may look: see `ferret.sinks.sqlite_file.look_inside`."""
+    from ferret.sinks.sqlite_file import look_inside  # noqa: PLC0415 - with the reader
 
     try:
         look_inside(os.fspath(path))

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from ferret.writers import frames
@@ -32,9 +33,10 @@ def main() -> int:
     try:
         server = _Server(answers, hello)
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        frames.send(answers, Kind.READY, (type(error).__name__, str(error)))
+        with suppress(OSError):
+            frames.send(answers, Kind.READY, (type(error).__name__, str(error)))
         return 1
-    frames.send(answers, Kind.READY, ("", ""))
+    server.ready()
     for kind, payload in incoming:
         if server.serve(kind, payload):
             return 0
@@ -79,6 +81,10 @@ class _Server:
         settings = Settings.model_validate(hello.settings)
         info = ProcessInfo.model_validate(hello.info)
         self._delivery: Delivery = Delivery(self, sink, settings, info, self._warn)
+
+    def ready(self) -> None:
+        """Say so, if there is still somebody to hear it: what was sent is stored all the same."""
+        self._answer(Kind.READY, ("", ""))
 
     def serve(self, kind: Kind, payload: bytes) -> bool:
         """Do what one frame asks for; whether it was the last."""

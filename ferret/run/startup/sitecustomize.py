@@ -7,10 +7,17 @@ from importlib.util import module_from_spec
 
 _folder = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _folder]
+sys.path_importer_cache.pop(_folder, None)
+_ended_with: BaseException | None = None
 _spec = PathFinder.find_spec("sitecustomize")
-if _spec is not None and _spec.loader is not None:  # the one that would have been imported
+if _spec is None or _spec.loader is None:  # what Python takes as the sign that there is none
+    _ended_with = ModuleNotFoundError("No module named 'sitecustomize'", name="sitecustomize")
+else:  # the one that would have been imported
     sys.modules["sitecustomize"] = _module = module_from_spec(_spec)
-    _spec.loader.exec_module(_module)
+    try:
+        _spec.loader.exec_module(_module)
+    except BaseException as error:  # noqa: BLE001 - it is for Python to say what is wrong with it
+        _ended_with = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
 
 _before = set(sys.modules)
 if PathFinder.find_spec("ferret") is None:  # it runs from a checkout
@@ -19,3 +26,5 @@ if PathFinder.find_spec("ferret") is None:  # it runs from a checkout
 from ferret.run.session import begin  # noqa: E402
 
 begin(_before)
+if _ended_with is not None:
+    raise _ended_with

@@ -1,0 +1,136 @@
+"""A program that is cut short keeps what it recorded, and ends as it would have ended without ferret."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+from tests.running.programs import Place, tree
+
+LOOP = """
+    import asyncio, signal, sys, threading, time
+
+    def leaf(): pass
+
+    def numbers():
+        while True:
+            yield leaf()
+
+    def outer(): inner()
+
+    def inner():
+        for n, _ in enumerate(numbers()):
+            if n == 999:
+                print("ready", flush=True)
+            if n >= 999:
+                time.sleep(0.01)
+
+    async def waits(): await asyncio.sleep(1000)
+
+    async def several():
+        tasks = [asyncio.create_task(waits()) for _ in range(2)]
+        asyncio.get_running_loop().call_later(0.2, lambda: print("ready", flush=True))
+        await asyncio.gather(*tasks)
+
+    def hot():
+        print("ready", flush=True)
+        while True:
+            leaf()
+
+    if __name__ == "__main__":
+        {main}
+"""
+
+
+def cut(place: Place, main: str, number: int, *, watched: bool, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Run it until it says that it is ready, send it the signal; its status and what it said on stderr."""
+    place.write("program.py", LOOP.replace("{main}", main))
+    words = ["program.py"]
+    process = place.start_watched(*words, options=options) if watched else place.start(sys.executable, *words)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, number)
+    done = place.finish(process)
+    return done.status, done.err
+
+
+@pytest.mark.parametrize(
+    ("number", "ending"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "unfinished")], ids=["INT", "TERM"]
+)
+def test_what_was_recorded_is_there_and_what_was_open_says_so(
+    place: Place, number: signal.Signals, ending: str
+) -> None:
+    plain = cut(place, "outer()", number, watched=False)
+    watched = cut(place, "outer()", number, watched=True)
+    assert watched[0] == plain[0]
+    assert "ferret" not in watched[1]
+    assert watched[1].count("\n") == plain[1].count("\n")
+    found = place.tree()
+    leaves = place.counts()["leaf"]
+    assert leaves >= 1000
+    assert found in (
+        tree(f"outer ! {ending}\n  inner ! {ending}\n    numbers{left}\n      {leaves} x leaf")
+        for left in ("", " ! unfinished")
+    )
+    assert not place.run.unclean
+
+
+def test_ctrl_c_in_the_middle_of_ferrets_own_work_shows_none_of_it(place: Place) -> None:
+    for _ in range(6):  # it hits a callback about every other time
+        status, error = cut(place, "hot()", signal.SIGINT, watched=True)
+        assert status == -signal.SIGINT
+        assert "ferret" not in error
+        assert error.startswith("Traceback")
+        hot = [span for span in place.spans() if span.name == "__main__.hot"][-1]
+        assert (hot.status, hot.error_type) == ("error", "KeyboardInterrupt")
+
+
+def test_coroutines_that_wait_at_sigterm_are_unfinished_and_suspended(place: Place) -> None:
+    status, _ = cut(place, "asyncio.run(several())", signal.SIGTERM, watched=True)
+    assert status == -signal.SIGTERM
+    assert place.tree().startswith("several ! unfinished\n  2 x waits ! unfinished\n")
+    for span in place.spans()[:3]:
+        assert span.duration is not None
+        assert span.suspended > span.duration / 2
+
+
+def test_tasks_are_cancelled_at_ctrl_c(place: Place) -> None:
+    plain = cut(place, "asyncio.run(several())", signal.SIGINT, watched=False)
+    watched = cut(place, "asyncio.run(several())", signal.SIGINT, watched=True)
+    assert watched == plain
+    assert place.tree() == tree("""
+        several ! CancelledError
+          2 x waits ! CancelledError
+        several.<lambda>
+    """)
+
+
+def test_what_was_handed_over_is_there_after_sigkill(place: Place) -> None:
+    main = "g = numbers(); [next(g) for _ in range(2000)]; time.sleep(0.5); print('ready', flush=True); time.sleep(100)"
+    status, _ = cut(place, main, signal.SIGKILL, watched=True)
+    assert status == -signal.SIGKILL
+    assert place.counts()["leaf"] == 2000
+    assert place.run.unclean
+
+
+def test_signal_handlers_of_the_program_are_asked_and_recorded(place: Place) -> None:
+    place.write(
+        "program.py",
+        """
+        import os, signal, sys
+        def leaf(): pass
+        def hear(number, frame):
+            leaf()
+            sys.exit(7)
+        def main():
+            signal.signal(signal.SIGTERM, hear)
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000000): pass
+        main()
+        """,
+    )
+    assert place.same("program.py").status == 7
+    assert place.tree() == tree("main ! SystemExit\n  hear ! SystemExit\n    leaf")
