@@ -203,7 +203,7 @@ def test_a_program_that_still_runs_is_told_from_one_that_was_killed(db: str, wri
     if writer != "process":
         pid = os.fork()  # a child that never records does not keep the program alive
         if pid == 0:
-            time.sleep(20)
+            time.sleep(60)
             os._exit(0)
     print("recorded", flush=True)
     time.sleep(60)
@@ -260,12 +260,13 @@ def test_killed_at_any_moment_the_count_holds(db: str, writer: str, seed: int) -
     assert most - run.uncertain <= recorded + 100, "more is counted than was recorded"
 
 
-def test_a_program_counts_as_running_while_its_writing_process_still_stores(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sink", ["jsonl:", "tee:jsonl:"])
+def test_a_program_counts_as_running_while_its_writing_process_still_stores(tmp_path: Path, sink: str) -> None:
     path = tmp_path / "spans.jsonl"
     lines = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.flock(lines, fcntl.LOCK_EX)  # every write waits for this
     body = """
-    p = Profiler(sink="jsonl:" + db, writer="process", batch_size=10)
+    p = Profiler(sink=sys.argv[3] + db, writer="process", batch_size=10)
     record(p, 100)
     while p.writer.queue:
         time.sleep(0.001)
@@ -274,7 +275,7 @@ def test_a_program_counts_as_running_while_its_writing_process_still_stores(tmp_
     kill()
     """
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + textwrap.dedent(body), "process", str(path)], stdout=subprocess.DEVNULL
+        [sys.executable, "-c", PROGRAM + textwrap.dedent(body), "process", str(path), sink], stdout=subprocess.DEVNULL
     )
     program.wait()
     (life,) = live.look(str(path)).values()
