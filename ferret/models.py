@@ -82,14 +82,14 @@ class Ledger(BaseModel):
     `not_owner` (open across a fork and ended in the child, where the parent owns it)."""
     failed_by: dict[str, int] = Field(default_factory=dict)
     """By reason: the name of the sink's exception, or `close_timeout`."""
-    uncertain: int = 0
+    uncertain: int = Field(default=0, repr=False)
     """By how many `recorded` and `pending` may be too high; only after a kill, and in a program that was recording fast: the
     spans of a millisecond at most, and less than 64."""
-    batches: int = 0
+    batches: int = Field(default=0, repr=False)
     """Batches that were made, and so numbers that were given to batches."""
-    void_batches: int = 0
+    void_batches: int = Field(default=0, repr=False)
     """Those of them that failed, or were taken apart: these numbers are not in the sink."""
-    gaps: list[Gap] = Field(default_factory=list)
+    gaps: list[Gap] = Field(default_factory=list, repr=False)
     """When spans were dropped or failed, in the order in which that was noticed; neighbours are joined beyond 100."""
 
     @property

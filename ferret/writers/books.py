@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ferret.batch import Batch
+from ferret.counts import DROPPED, FAILED, WRITTEN, Counts
 from ferret.gaps import Gaps
-from ferret.live import DROPPED, FAILED, WRITTEN, Counts
 from ferret.models import DeliveryReport, Ledger
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import tenacity
 
 from ferret.ambient import delivering
@@ -42,7 +43,9 @@ NOTE_EVERY_S = 5.0
 NOTE_EVERY_AT_MOST_S = 60.0
 """How often the ledger is stored while the run goes on: ever more seldom."""
 
-DATA_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+DATA_ERRORS = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, msgspec.MsgspecError,
+)  # fmt: skip
 """What a sink raises when a span is at fault rather than the storage."""
 DATA_TRIES = 3
 """How often a batch is tried that meets with such an error: it seldom goes away."""

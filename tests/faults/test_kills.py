@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support import WAIT_S
 
-from ferret import Profiler, Report, live
+from ferret import Profiler, Report, counts, live
 from ferret.models import ProcessFate, RunInfo
 
 WRITERS = ["sync", "threaded", "bounded", "process"]
@@ -75,7 +75,7 @@ def test_the_reader_knows_how_many_spans_a_kill_took(db: str, writer: str, count
     assert run.lost_by_kill is not None
     most = run.spans + run.lost_by_kill
     assert most - run.uncertain <= count <= most
-    assert run.uncertain < live.MOST_CLAIMED
+    assert run.uncertain < counts.MOST_CLAIMED
     assert run.lost == run.lost_by_kill
     ledger = fate.ledger
     assert ledger is not None

@@ -296,6 +296,7 @@ def test_a_beaver_file_in_a_fallback_tee_has_it_too(tmp_path: Path) -> None:
     db = tmp_path / "trace.db"
     sink = ScriptedSink()
     sink.broken = True
-    with Profiler(sink=sink, fallback_sink=f"tee:beaver:{db}", namespace="mine", close_timeout=0.1) as profiler:
+    options = {"fallback_sink": f"tee:beaver:{db}", "namespace": "mine", "close_timeout": 0.1}
+    with Profiler(sink=sink, writer="sync", **options) as profiler:  # type: ignore[arg-type]
         profiler.start("x").end()
     assert [span.name for span in Report(str(db), "mine").spans()] == ["x"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferret import Profiler, live
-from ferret.live import BLOCK, CLAIMED, FAILED, RETIRING, Counts
+from ferret.counts import BLOCK, CLAIMED, FAILED, MOST_CLAIMED, RETIRING, Counts
 
 
 def bounds(counts: Counts) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def test_the_bounds_hold_after_each_step_and_meet_after_each_look(steps: list[st
             assert bounds(counts) == (counted, counted)
         least, most = bounds(counts)
         assert least <= counted <= most
-        assert most - least < live.MOST_CLAIMED
+        assert most - least < MOST_CLAIMED
 
 
 def test_many_threads_and_somebody_who_looks_all_the_time_lose_nothing(hasty_switches: None) -> None:

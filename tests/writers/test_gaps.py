@@ -46,6 +46,17 @@ def test_gaps_stay_few_and_account_for_every_loss(losses: list[tuple[int, int, i
         )
 
 
+def test_more_gaps_than_are_kept_are_joined_and_none_is_forgotten() -> None:
+    gaps = Gaps(0)
+    for number in range(3 * MOST_GAPS):
+        gaps.add(number * 10 * SECOND, (number * 10 + 1) * SECOND, 2, "OSError" if number % 3 else "overflow")
+    found = gaps.found()
+    assert len(found) == MOST_GAPS
+    assert sum(gap.count for gap in found) == 6 * MOST_GAPS
+    for number in range(3 * MOST_GAPS):
+        assert any(gap.since <= number * 10 and number * 10 + 1 <= gap.until for gap in found)
+
+
 def test_losses_of_one_reason_that_follow_each_other_are_one_gap_and_others_are_not() -> None:
     gaps = Gaps(0)
     gaps.add(0, SECOND, 5, "OSError")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +139,17 @@ def test_a_fallback_sink_takes_what_the_first_will_not(tmp_path: Path, writer: s
     assert profiler.close().failed == 3
     assert sorted(span.tags["n"] for segment in JsonlSink(second).segments() for span in segment) == [3, 4, 8]
     assert not os.path.exists(path_of(str(path)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tag_that_claims_to_be_json_and_is_not_costs_its_own_span_alone(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    with Profiler(sink=f"jsonl:{path}") as profiler:
+        for number in range(5):
+            profiler.start("x", {"n": msgspec.Raw(b"{no json" if number == 3 else b"%d" % number)}).end()
+    assert [span.tags["n"] for segment in JsonlSink(path).segments() for span in segment] == [0, 1, 2, 4]
+    assert profiler.stats().failed_by == {"DecodeError": 1}
+    assert "{no json" in Path(path_of(str(path))).read_text()
 
 
 @pytest.mark.filterwarnings("ignore")
