@@ -77,9 +77,10 @@ class Batch:
         threads: the threads that records name by index.
         sources: where the functions are that names stand for, as far as that is known.
         attempt: 1 the first time; more when the batch comes again because it is not known to be stored.
+        part: whether it was part of a batch that the sink would not take.
     """
 
-    __slots__ = ("attempt", "origin", "records", "sequence", "sources", "threads")
+    __slots__ = ("attempt", "origin", "part", "records", "sequence", "sources", "threads")
 
     def __init__(
         self,
@@ -89,7 +90,10 @@ class Batch:
         threads: Mapping[int, ThreadInfo] | Sequence[ThreadInfo] | None = None,
         attempt: int = 1,
         sources: Mapping[str, Source] | None = None,
+        *,
+        part: bool = False,
     ) -> None:
+        self.part = part
         self.origin = origin
         self.sequence = sequence
         self.records = records
@@ -104,7 +108,9 @@ class Batch:
 
     def again(self) -> Batch:
         """The same batch, for another attempt."""
-        return Batch(self.origin, self.sequence, self.records, self.threads, self.attempt + 1, self.sources)
+        return Batch(
+            self.origin, self.sequence, self.records, self.threads, self.attempt + 1, self.sources, part=self.part
+        )
 
     def __len__(self) -> int:
         return len(self.records)

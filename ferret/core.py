@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import os
 import string
 import sys
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from beaver import BeaverDB
 
-    from ferret.models import DeliveryReport, Ledger
+    from ferret.models import DeliveryReport, FlushResult, Ledger
     from ferret.span import Gauge, Record, SpanName
     from ferret.tags import Tags
     from ferret.writers.base import Writer
@@ -117,6 +118,8 @@ class Profiler:
             spec = SinkSpec("beaver", settings.db_path, settings.sink_options)
         else:
             spec = SinkSpec.parse(settings.sink, settings.sink_options)
+        if spec.name == "tee":
+            return SinkSpec("tee", spec.target, {"namespace": settings.namespace, **spec.options})
         if spec.name != "beaver":
             return spec
         path = spec.target if spec.target in {None, "", ":memory:"} else os.path.abspath(str(spec.target))
@@ -145,14 +148,20 @@ class Profiler:
 
         writer = self.writer
         self.put: Callable[[Record], None] = writer.record
+        self.append: Callable[[Record], None] = writer.record
+        self.draw: Callable[[], object] = itertools.repeat(None).__next__
+        self.claim: Callable[[], None] = self.draw
         self.queue: Sized = ()
         self.gauge: Gauge = _Silent()
         if isinstance(writer, QueueWriter) and type(writer).record is QueueWriter.record:
-            self.put, self.queue, self.gauge = writer.put, writer.queue, writer
+            self.put, self.append = writer.put, writer.queue.append
+            self.queue, self.gauge = writer.queue, writer
+            self.claim = writer.counts.claim
+            writer.counts.keep_told(self)
 
     def _handle_sigterm(self) -> None:
         try:
-            lifecycle.handle_sigterm()
+            lifecycle.handle_sigterm(self.settings.close_timeout)
         except ValueError as error:
             self.close()
             raise ConfigError(
@@ -233,7 +242,7 @@ class Profiler:
 
     # -- delivering --------------------------------------------------------------------------------
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def flush(self, timeout: float | None = None) -> FlushResult:
         """Wait until all that was recorded before the call is in the sink.
 
         Args:
@@ -241,9 +250,11 @@ class Profiler:
 
         Returns:
             Whether all of it is there. False after a timeout, and from the moment on that anything was dropped or failed;
-            `stats()` says what.
+            its `reason` says what, in words, and its `ledger` in numbers.
         """
-        return self.writer.flush(timeout)
+        from ferret.models import FlushResult  # noqa: PLC0415 - the writer has imported it by now
+
+        return FlushResult(self.writer.flush(timeout), self.writer.stats())
 
     def stats(self) -> Ledger:
         """Where every recorded span is now: `recorded == written + dropped + failed + pending`. Never waits."""

@@ -90,7 +90,11 @@ def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -
             thread = index
         loop = running_loop()
         task = None if loop is None else task_name(loop)
-        recorder.put((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None, 0, -1))
+        try:
+            recorder.draw()
+        except StopIteration:
+            recorder.claim()
+        recorder.append((span_id, parent_id, name, start_ns, end_ns, thread, task, None, None, 0, -1))
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()
         return result

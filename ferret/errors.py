@@ -1,5 +1,12 @@
 """Every exception that ferret raises on purpose, and its one warning."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class FerretError(Exception):
     """Base of all errors raised by ferret."""
@@ -15,6 +22,22 @@ class PluginError(FerretError, LookupError):
 
 class StorageError(FerretError):
     """A file or database cannot be used: it is missing, unwritable, of another kind, or damaged."""
+
+
+class RejectedError(StorageError):
+    """Raised by a sink: it will never take this batch as it is. Nothing of the batch was stored, under any id.
+
+    The batch does not come again. The spans that are named are set aside; the rest comes as another batch. Where none is
+    named, the batch comes again in parts, until those are found that the sink rejects alone.
+
+    Args:
+        message: why.
+        indices: the spans that are to blame, by their place in the batch, if the sink knows.
+    """
+
+    def __init__(self, message: str = "", indices: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.indices = tuple(indices)
 
 
 class FormatError(StorageError):

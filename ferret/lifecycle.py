@@ -133,7 +133,7 @@ class _Uninterrupted:
             answer()
             return
         self._answer = answer
-        timer = threading.Timer(LAST_WORD_S, self._last_word)
+        timer = threading.Timer(_patience, self._last_word)
         timer.daemon = True
         timer.start()
 
@@ -142,19 +142,25 @@ class _Uninterrupted:
             signal.pthread_kill(_main_thread, signal.SIGKILL)
 
 
-LAST_WORD_S = 30.0
-"""How long a SIGTERM waits for a sink that hangs in the main thread, before it becomes a SIGKILL."""
+_patience = 0.0
+"""How long a SIGTERM waits for a sink that hangs in the main thread, before it becomes a SIGKILL: the longest
+`close_timeout` that was asked for."""
 
 _main_thread = threading.main_thread().ident or 0
 uninterrupted = _Uninterrupted()
 
 
-def handle_sigterm() -> None:
+def handle_sigterm(patience: float) -> None:
     """Close every profiler at SIGTERM, and then do what would have been done.
+
+    Args:
+        patience: seconds after which the process is killed if the main thread hangs in a sink.
 
     Raises:
         ValueError: called outside the main thread, where Python sets no signal handlers.
     """
+    global _patience  # noqa: PLW0603 - one signal for the process, however many profilers
+    _patience = max(_patience, patience)
     before = signal.getsignal(signal.SIGTERM)
     if getattr(before, "closes_ferret", False):
         return

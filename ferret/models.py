@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 
 class SpanModel(BaseModel):
@@ -44,6 +44,21 @@ class SpanModel(BaseModel):
     """The line at which that function begins."""
 
 
+class Gap(BaseModel):
+    """Spans that were recorded and are not stored, and when that was."""
+
+    model_config = ConfigDict(frozen=True)
+
+    since: float
+    """Seconds since the epoch. Spans that failed began no earlier, and spans that were dropped ended no earlier."""
+    until: float
+    """Seconds since the epoch. They ended no later."""
+    count: int
+    """How many."""
+    reason: str
+    """As in `Ledger.dropped_by` and `Ledger.failed_by`."""
+
+
 class Ledger(BaseModel):
     """Where every span that was recorded is: `recorded == written + dropped + failed + pending`.
 
@@ -67,11 +82,56 @@ class Ledger(BaseModel):
     `not_owner` (open across a fork and ended in the child, where the parent owns it)."""
     failed_by: dict[str, int] = Field(default_factory=dict)
     """By reason: the name of the sink's exception, or `close_timeout`."""
+    uncertain: int = Field(default=0, repr=False)
+    """By how many `recorded` and `pending` may be too high; only after a kill, and in a program that was recording fast: the
+    spans of a millisecond at most, and less than 64."""
+    batches: int = Field(default=0, repr=False)
+    """Batches that were made, and so numbers that were given to batches."""
+    void_batches: int = Field(default=0, repr=False)
+    """Those of them that failed, or were taken apart: these numbers are not in the sink."""
+    gaps: list[Gap] = Field(default_factory=list, repr=False)
+    """When spans were dropped or failed, in the order in which that was noticed; neighbours are joined beyond 100."""
 
     @property
     def lost(self) -> int:
         """Spans that will not be found in the sink."""
         return self.dropped + self.failed
+
+
+class FlushResult(int):
+    """What `Profiler.flush` returns: true or false, and why.
+
+    Attributes:
+        ledger: the numbers when the waiting ended.
+        reason: in words, why it is false; an empty text if it is true.
+    """
+
+    ledger: Ledger
+    reason: str
+
+    def __new__(cls, complete: bool, ledger: Ledger) -> FlushResult:
+        """Say why from the ledger."""
+        result = super().__new__(cls, bool(complete))
+        result.ledger = ledger
+        result.reason = "" if complete else _why_not_all(ledger)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<{bool(self)}: {self.reason or f'{self.ledger.written:,} spans written'}>"
+
+    __str__ = __repr__
+
+
+def _why_not_all(ledger: Ledger) -> str:
+    said = []
+    if ledger.lost:
+        reasons = ", ".join(
+            f"{count:,} {reason}" for reason, count in {**ledger.dropped_by, **ledger.failed_by}.items()
+        )
+        said.append(f"{ledger.lost:,} of {ledger.recorded:,} spans were not stored ({reasons})")
+    if ledger.pending:
+        said.append(f"{ledger.pending:,} are still on their way")
+    return "; ".join(said) or "the sink was not waited for"
 
 
 class DeliveryReport(Ledger):
@@ -98,7 +158,35 @@ class ProcessInfo(BaseModel):
     ended_at: float | None = None
     """None while it runs, and for ever if it was killed."""
     ledger: Ledger | None = None
-    """Stored at the end."""
+    """The last one that was stored; final if there is an end, or if it was killed."""
+    killed: bool = False
+    """Whether it was found dead without an end, and its last counts put into the ledger: see `ProcessFate`."""
+
+
+class ProcessFate(ProcessInfo):
+    """What became of a process, as a reader finds it.
+
+    Where the counts survived, the ledger is that of this moment, or that of its death: then what was `pending` is lost.
+    """
+
+    state: Literal["ended", "running", "killed", "unknown"] = "unknown"
+    """`killed`: it is gone and did not close the profiler, whatever the reason. `unknown`: it did not say that it ended, and
+    its counts are not on this machine, so that it may still run."""
+    spans: int = 0
+    """Spans that are stored."""
+    missing_batches: int = 0
+    """Batches that should be there and are not, by their numbers. For a process that was killed, or still runs, only
+    those before the last that is there."""
+
+    @property
+    def lost_by_kill(self) -> int | None:
+        """Spans that it had recorded and not yet stored when it was killed; None if nothing tells.
+
+        Exact, but for `ledger.uncertain`.
+        """
+        if self.state == "unknown":
+            return None
+        return self.ledger.pending if self.state == "killed" and self.ledger else 0
 
 
 class RunInfo(BaseModel):
@@ -112,13 +200,36 @@ class RunInfo(BaseModel):
     spans: int = 0
     errors: int = 0
     lost: int = 0
-    """Spans that its ledgers say are missing."""
-    processes: list[ProcessInfo] = Field(default_factory=list)
+    """Spans that its ledgers say are missing, with those that a kill took."""
+    processes: list[SerializeAsAny[ProcessInfo]] = Field(default_factory=list)
+    """Each a `ProcessFate`, where a report made it."""
 
     @property
     def unclean(self) -> bool:
         """Whether a process of the run still records, or was killed before it could close."""
         return any(process.ended_at is None for process in self.processes)
+
+    @property
+    def lost_by_kill(self) -> int | None:
+        """Spans that were recorded and not yet stored when processes of the run were killed.
+
+        Exact, but for `uncertain`. None if one of them neither ended nor left its counts: then nobody knows.
+        """
+        lost = [fate.lost_by_kill for fate in self._fates()]
+        return None if None in lost else sum(filter(None, lost))
+
+    @property
+    def uncertain(self) -> int:
+        """By how many `lost_by_kill` may be too high."""
+        return sum(fate.ledger.uncertain for fate in self._fates() if fate.ledger and fate.state == "killed")
+
+    @property
+    def missing_batches(self) -> int:
+        """Batches that should be there and are not."""
+        return sum(fate.missing_batches for fate in self._fates())
+
+    def _fates(self) -> list[ProcessFate]:
+        return [one for one in self.processes if isinstance(one, ProcessFate)]
 
 
 @dataclass

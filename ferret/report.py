@@ -10,10 +10,11 @@ from ferret.aggregate import aggregate
 from ferret.aggregate.calltree import merge_paths
 from ferret.diff import NameDiff, compare
 from ferret.errors import RunNotFoundError, StorageError
+from ferret.live import look
 from ferret.models import AggregatedStats, RunInfo, SpanModel, Trace, TraceNode
 from ferret.runinfo import no_such_run, run_infos
 from ferret.sinks.backwards import with_horizon
-from ferret.sinks.base import Readable, Sink
+from ferret.sinks.base import Readable, Sink, place_of
 from ferret.sinks.reading import open_readable
 from ferret.sinks.summary import summaries
 from ferret.slowest import SPANS, slowest
@@ -35,7 +36,7 @@ __all__ = ["AggregatedStats", "NameDiff", "PathNode", "Report", "RunNotFoundErro
 class Recording(Protocol):
     """A live `Profiler`, as far as a report needs to know one."""
 
-    def flush(self) -> bool:
+    def flush(self) -> object:
         """Bring everything recorded so far into the sink."""
 
     def readable(self) -> Readable:
@@ -85,7 +86,9 @@ class Report:
     def runs(self) -> list[RunInfo]:
         """Every run, the oldest first, with the facts of all its processes."""
         source = self._fresh()
-        return run_infos(source.processes(), summaries(source))
+        place = place_of(source)
+        lives = look(place) if place else {}  # first: what a dead process had stored by then is all that there is
+        return run_infos(source.processes(), summaries(source), lives)
 
     def run(self, run_id: str | None = None) -> RunInfo:
         """One run: by its id, by a beginning that no other id has, or the latest.

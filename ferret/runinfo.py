@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from ferret.fates import Stored, fate, unheard_of
 from ferret.models import RunInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from ferret.live import Life
     from ferret.models import ProcessInfo
     from ferret.sinks.summary import SegmentSummary
 
@@ -21,20 +24,23 @@ class _Run:
     """What is known of a run so far."""
 
     processes: list[ProcessInfo] = field(default_factory=list)
+    stored: defaultdict[str, Stored] = field(default_factory=lambda: defaultdict(Stored))
     spans: int = 0
     errors: int = 0
     start_ns: int | None = None
     end_ns: int | None = None
 
     def add(self, segment: SegmentSummary) -> None:
+        self.stored[segment.token].add(segment)
         if segment.spans:
             self.spans += segment.spans
             self.errors += segment.errors
             self.start_ns = segment.start_ns if self.start_ns is None else min(self.start_ns, segment.start_ns)
             self.end_ns = segment.end_ns if self.end_ns is None else max(self.end_ns, segment.end_ns)
 
-    def info(self, run_id: str) -> RunInfo:
-        processes = sorted(self.processes, key=attrgetter("started_at"))
+    def info(self, run_id: str, lives: Mapping[str, Life]) -> RunInfo:
+        found = [fate(one, self.stored[one.token], lives.get(one.token)) for one in self.processes]
+        processes = sorted(found, key=attrgetter("started_at"))
         starts = [process.started_at for process in processes if process.started_at]
         starts += [] if self.start_ns is None else [self.start_ns / 1e9]
         ends = [process.ended_at for process in processes]
@@ -48,19 +54,28 @@ class _Run:
             ended_at=max(known) if known and len(known) == len(ends) else None,
             spans=self.spans,
             errors=self.errors,
-            lost=sum(process.ledger.lost for process in processes if process.ledger),
-            processes=processes,
+            lost=sum((one.ledger.lost if one.ledger else 0) + (one.lost_by_kill or 0) for one in processes),
+            processes=list(processes),
         )
 
 
-def run_infos(processes: Iterable[ProcessInfo], segments: Iterable[SegmentSummary]) -> list[RunInfo]:
-    """Every run, the oldest first. Holds something for each process, and nothing for a segment."""
+def run_infos(
+    processes: Iterable[ProcessInfo], segments: Iterable[SegmentSummary], lives: Mapping[str, Life]
+) -> list[RunInfo]:
+    """Every run, the oldest first. Holds something for each process, and nothing for a segment.
+
+    Args:
+        processes: the facts that they stored.
+        segments: what is stored of their spans.
+        lives: what survived them, by token, as it was found before the other two are read.
+    """
     found: dict[str, _Run] = {}
-    for process in processes:
+    known = list(processes)
+    for process in [*known, *unheard_of(lives, known)]:
         found.setdefault(process.run_id, _Run()).processes.append(process)
     for segment in segments:
         found.setdefault(segment.run_id, _Run()).add(segment)
-    return sorted((run.info(run_id) for run_id, run in found.items()), key=attrgetter("started_at"))
+    return sorted((run.info(run_id, lives) for run_id, run in found.items()), key=attrgetter("started_at"))
 
 
 def no_such_run(run_id: str, known: list[str], ambiguous: bool) -> str:

@@ -45,7 +45,11 @@ class Gauge(Protocol):
 
 
 class Recorder(Protocol):
-    """What a span needs of the profiler that made it. `put`, then a look at the gauge, records a span."""
+    """What a span needs of the profiler that made it. `put`, then a look at the gauge, records a span.
+
+    Spans take `put` apart, which saves them a call: `draw`, and `claim` where that is exhausted, then `append`. First the
+    count, so that nothing can be stored that was not counted.
+    """
 
     run_id: str
 
@@ -55,7 +59,23 @@ class Recorder(Protocol):
 
     @property
     def put(self) -> Callable[[Record], None]:
-        """Takes a finished span."""
+        """Counts a finished span and takes it."""
+
+    @property
+    def append(self) -> Callable[[Record], None]:
+        """Takes a finished span that was counted."""
+
+    @property
+    def draw(self) -> Callable[[], object]:
+        """Counts a span against the spans that are claimed in memory that survives the process (`ferret.live`).
+
+        Raises:
+            StopIteration: none is left.
+        """
+
+    @property
+    def claim(self) -> Callable[[], None]:
+        """Claims more, and counts one."""
 
     @property
     def queue(self) -> Sized:
@@ -153,12 +173,17 @@ class Span:
                 return
             thread = index
         loop = running_loop()
-        recorder.put((
+        record = (
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if tags is None else encode_tags(tags),
             outcome, 0, -1,
-        ))  # fmt: skip
+        )  # fmt: skip
+        try:
+            recorder.draw()
+        except StopIteration:
+            recorder.claim()
+        recorder.append(record)
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()
 
@@ -209,12 +234,17 @@ class Span:
         if thread is None:
             return
         loop = running_loop()
-        recorder.put((
+        record = (
             self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
             outcome, suspended_ns, -1,
-        ))  # fmt: skip
+        )  # fmt: skip
+        try:
+            recorder.draw()
+        except StopIteration:
+            recorder.claim()
+        recorder.append(record)
         if len(recorder.queue) >= recorder.gauge.alarm:
             recorder.gauge.rouse()
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def runs(file: File, namespace: Namespace = "_ferret_trace", as_json: Json = False) -> None:
     """List the runs in FILE, the latest last.
 
-    [yellow]unclean[/yellow] marks a run that still records, or that was killed
-    before it could store its ledger.
+    [yellow]killed[/yellow] marks a run that did not come to its end, [yellow]running[/yellow] one that still
+    records, and [yellow]unclean[/yellow] one of which nobody knows.
     """
     with reading(file, namespace) as (report, _):
         found = report.runs()

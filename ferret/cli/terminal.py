@@ -150,6 +150,12 @@ class Watched:
         """The readable's processes."""
         return self._readable.processes(run_id)
 
+    @property
+    def place(self) -> str | None:
+        """The readable's file, if it has one."""
+        place: str | None = getattr(self._readable, "place", None)
+        return place
+
     def close(self) -> None:
         """Close the readable, if it can be."""
         close = getattr(self._readable, "close", None)

@@ -80,7 +80,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         least_ns: calls that took less are not recorded.
     """
     local, suspendable = calls.local, calls.suspendable
-    put, queue, gauge = recorder.put, recorder.queue, recorder.gauge
+    put, append, queue, gauge = recorder.put, recorder.append, recorder.queue, recorder.gauge
     next_id = ids.next_id
     frame_at = sys._getframe
     own_globals = globals()
@@ -120,7 +120,11 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         if took >= least_ns:
             loop = running_loop()
             task = None if loop is None else task_name(loop)
-            put((span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested))
+            try:
+                recorder.draw()
+            except StopIteration:
+                recorder.claim()
+            append((span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested))
             if len(queue) >= gauge.alarm:
                 rouse()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -59,6 +60,24 @@ class Reopens(Protocol):
         Called in the child, before its first `write`. The old sink is kept, untouched, for as long as the process lives:
         closing an inherited database connection can damage the parent's file.
         """
+
+
+@runtime_checkable
+class HasPlace(Protocol):
+    """A sink, or a readable, of spans in one file of this machine.
+
+    A profiler that writes there keeps its counts where a reader of the same file finds them, also after a SIGKILL.
+    """
+
+    @property
+    def place(self) -> str | None:
+        """The file's absolute path; None if this one has none, such as a database in memory."""
+
+
+def place_of(thing: object) -> str | None:
+    """The file behind a sink or a readable, with links resolved: two that share it must find the same."""
+    place = getattr(thing, "place", None)
+    return os.path.realpath(place) if isinstance(place, str) and place else None
 
 
 @runtime_checkable

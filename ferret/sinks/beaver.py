@@ -103,6 +103,11 @@ class BeaverSink:
         """The same file, opened afresh; a forked child of an in-memory database begins an empty one."""
         return BeaverSink(self._path, namespace=self._namespace)
 
+    @property
+    def place(self) -> str | None:
+        """The file; None for a database in memory."""
+        return None if self._path == MEMORY else os.path.abspath(self._path)
+
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches."""
         return self._reader().segments(run_id)

@@ -81,6 +81,11 @@ class BeaverReader:
         if query is None:
             self._check()
 
+    @property
+    def place(self) -> str | None:
+        """The file; None for a database in memory."""
+        return None if self._path == ":memory:" else os.path.abspath(self._path)
+
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches.
 

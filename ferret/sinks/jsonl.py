@@ -131,6 +131,11 @@ class JsonlSink:
             self._file.close()
         return JsonlSink(self.path)
 
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self.path)
+
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """As `JsonlReader.segments`."""
         return JsonlReader(self.path).segments(run_id)

@@ -94,6 +94,11 @@ class JsonlReader:
         with open_file(self.path, "r") as file:
             self._packed = recognise(file, self.path)
 
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self.path)
+
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The batches of one run, or of all, as they were written; one is held at a time."""
         return self._batches(run_id, lambda batch, spans: Segment.from_spans(spans, batch.token, batch.sequence))

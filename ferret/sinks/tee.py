@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ferret.errors import StorageError
 from ferret.plugins import SinkSpec
 from ferret.sinks.backwards import newest_first
-from ferret.sinks.base import KeepsRuns, Readable, Reopens
+from ferret.sinks.base import KeepsRuns, Readable, Reopens, place_of
 from ferret.sinks.summary import summaries
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class TeeSink:
     Args:
         target: the sinks by name, with commas between them; for a target that has a comma in it, use `sinks`.
         sinks: the sinks themselves, in place of names.
+        namespace: the name that the spans have in BeaverDB files among the targets.
 
     Raises:
         StorageError: no sinks are given, or one cannot be opened (then none stays open); from the methods, what was not
@@ -41,12 +42,18 @@ class TeeSink:
         PluginError: there is no sink of one of the names.
     """
 
-    def __init__(self, target: str | None = None, *, sinks: Sequence[Sink] | None = None) -> None:
+    def __init__(
+        self, target: str | None = None, *, sinks: Sequence[Sink] | None = None, namespace: str | None = None
+    ) -> None:
         if not target and not sinks:
             raise StorageError(f"tee needs sinks: {_EXAMPLE}")
         if target and sinks:
             raise StorageError("tee takes sinks by name or as objects, not both")
-        branches = _open_all(target.split(",")) if target else [_Branch(type(one).__name__, one) for one in sinks or ()]
+        branches = (
+            _open_all(target.split(","), namespace)
+            if target
+            else [_Branch(type(one).__name__, one) for one in sinks or ()]
+        )
         self._take(branches)
 
     def _take(self, branches: list[_Branch]) -> None:
@@ -101,6 +108,11 @@ class TeeSink:
         reopened._take([branch.inherited() for branch in self._branches])
         return reopened
 
+    @property
+    def place(self) -> str | None:
+        """The file of the first sink that can be read: the one that is read."""
+        return next((place_of(one.inner) for one in self._branches if isinstance(one.inner, Readable)), None)
+
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The stored batches, from the first sink that can be read."""
         return self._readable().segments(run_id)
@@ -131,6 +143,11 @@ class _Branch:
         self.name = name
         self._sink = sink
         self._stale = stale
+
+    @property
+    def inner(self) -> Sink:
+        """The sink as it is, perhaps inherited: only to be asked what it is."""
+        return self._sink
 
     @property
     def sink(self) -> Sink:
@@ -171,12 +188,14 @@ class _Failures:
             raise StorageError(f"{what} in {reasons}") from cause
 
 
-def _open_all(specs: Iterable[str]) -> list[_Branch]:
+def _open_all(texts: Iterable[str], namespace: str | None) -> list[_Branch]:
     branches: list[_Branch] = []
     try:
-        for spec in specs:
-            sink = SinkSpec.parse(spec.strip()).open()
-            branches.append(_Branch(spec.strip(), sink))
+        for text in map(str.strip, texts):
+            spec = SinkSpec.parse(text)
+            if spec.name == "beaver" and namespace is not None:
+                spec = SinkSpec.parse(text, {"namespace": namespace})
+            branches.append(_Branch(text, spec.open()))
     except BaseException:
         for branch in branches:
             with suppress(Exception):

@@ -124,7 +124,7 @@ class WriterContract:
         with self._profiler(sink) as profiler:
             sink.hold()
             record(profiler, range(3))
-            answers: list[tuple[bool, int]] = []
+            answers: list[tuple[int, int]] = []
             flusher = threading.Thread(target=lambda: answers.append((profiler.flush(), len(sink.spans))), daemon=True)
             flusher.start()
             assert sink.entered.acquire(timeout=self.patience_s), "flush did not have the batch written"

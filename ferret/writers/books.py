@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ferret.batch import Batch
+from ferret.counts import DROPPED, FAILED, WRITTEN, Counts
+from ferret.gaps import Gaps
 from ferret.models import DeliveryReport, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ferret.batch import Origin
     from ferret.span import Record
@@ -23,32 +26,45 @@ class Books:
     The numbers are not kept beside the spans but are the spans: what is pending is the length of the queue and of the
     batches in flight. A span moves by one atomic `append` or `popleft`, or under the lock, which `record` never takes.
 
+    What comes in, is written, fails or is dropped is also counted in cells that may survive the process (`ferret.live`).
+
     `put`, `drop_newest`, `drop_oldest` and `count_dropped` may be called from anywhere at any time; the rest takes the lock.
     """
 
     def __init__(self, origin: Origin) -> None:
         self.queue: deque[Record] = deque()
-        self.put: Callable[[Record], None] = self.queue.append
+        self.counts = Counts()
+        self.put = _counting(self.counts, self.queue.append)
         self.reset(origin)
 
     def reset(self, origin: Origin) -> None:
         """Empty the books; in a forked child, whose lock may have been held by a thread that is gone."""
         self.origin = origin
         self.queue.clear()
+        self.counts.clear()
         self.in_flight: deque[Batch] = deque()
         # an RLock, so that a signal handler that asks for the ledger cannot wait for the code it interrupted
         self.settled = threading.Condition(threading.RLock())
         self._sequence = 0
         self._taken = 0
-        self._written = 0
         self._failed: Counter[str] = Counter()
-        self._dropped: dict[str, _AtomicCount] = {
-            reason: _AtomicCount() for reason in ("overflow", "closed", "suppressed", "not_owner")
-        }
+        self._void = 0
+        self._gaps = Gaps(origin.anchor_ns)
 
-    def count_dropped(self, reason: str) -> None:
-        """Count a span that never was in the queue."""
-        self._dropped[reason].increment()
+    def count_dropped(self, reason: str, count: int = 1) -> None:
+        """Count spans that are in no queue and no batch."""
+        self.counts.cells[DROPPED[reason]] += count
+
+    def _fail(self, reason: str, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        count = len(records)
+        self._failed[reason] += count
+        self.counts.cells[FAILED] += count
+        self._gaps.add(min(one[3] for one in records), max(one[4] for one in records), count, reason)
+
+    def _notice_drops(self) -> None:
+        self._gaps.notice(self._dropped_by())
 
     def drop_newest(self, reason: str) -> bool:
         """Drop the span that was queued last, if there is one."""
@@ -63,7 +79,7 @@ class Books:
             pop()
         except IndexError:  # somebody else, most likely the worker, was faster
             return False
-        self._dropped[reason].increment()
+        self.count_dropped(reason)
         return True
 
     def take(self, count: int, keep: Callable[[Record], bool] | None = None) -> Batch | None:
@@ -74,6 +90,7 @@ class Books:
             keep: which to keep; the others count as dropped, `not_owner`.
         """
         records: list[Record] = []
+        self.counts.retire()
         with self.settled:
             batch = Batch(self.origin, self._sequence, records)
             self.in_flight.append(batch)
@@ -85,10 +102,10 @@ class Books:
             finally:
                 self._taken += len(records)
                 self._sequence += 1
+            self._notice_drops()
             if keep is not None:
                 kept = [record for record in records if keep(record)]
-                for _ in range(len(records) - len(kept)):
-                    self._dropped["not_owner"].increment()
+                self.count_dropped("not_owner", len(records) - len(kept))
                 records[:] = kept
             self.settled.notify_all()  # there is room in the queue
             if records:
@@ -105,32 +122,63 @@ class Books:
                 return
             self.in_flight.remove(batch)
             if failure is None:
-                self._written += len(batch)
+                self.counts.cells[WRITTEN] += len(batch)
             else:
-                self._failed[failure] += len(batch)
+                self._fail(failure, batch.records)
+                self._void += 1
             self.settled.notify_all()
+
+    def split(self, sequence: int, bad: Sequence[int], failure: str) -> list[Batch]:
+        """Take a batch apart that the sink would not take, into batches with numbers of their own.
+
+        Args:
+            sequence: the batch's number, which is void from now on.
+            bad: the spans that are to blame, which count as failed. Without them, the batch becomes two halves.
+            failure: why.
+
+        Returns:
+            The new batches, in flight in the old one's place; none if it has had its verdict already.
+        """
+        with self.settled:
+            batch = next((one for one in self.in_flight if one.sequence == sequence), None)
+            if batch is None:
+                return []
+            records, blamed = batch.records, frozenset(bad)
+            if blamed:
+                self._fail(failure, [one for index, one in enumerate(records) if index in blamed])
+                shares = [[one for index, one in enumerate(records) if index not in blamed]]
+            else:
+                middle = (len(records) + 1) // 2
+                shares = [list(records[:middle]), list(records[middle:])]
+            parts = [
+                Batch(self.origin, self._sequence + index, one, part=True) for index, one in enumerate(shares) if one
+            ]
+            self._sequence += len(parts)
+            self._void += 1
+            place = self.in_flight.index(batch)
+            self.in_flight.remove(batch)
+            for part in reversed(parts):
+                self.in_flight.insert(place, part)
+            self.settled.notify_all()
+            return parts
 
     def fail_in_flight(self, reason: str) -> None:
         """Count all batches in flight as failed."""
         with self.settled:
             while self.in_flight:
-                self._failed[reason] += len(self.in_flight.popleft())
+                self._fail(reason, self.in_flight.popleft().records)
+                self._void += 1
             self.settled.notify_all()
 
     def give_up(self, reason: str) -> None:
         """Count all that is pending as failed."""
         with self.settled:
             self.fail_in_flight(reason)
-            while self._drain_one():
-                self._failed[reason] += 1
-
-    def _drain_one(self) -> bool:
-        try:
-            self.queue.popleft()
-        except IndexError:
-            return False
-        self._taken += 1
-        return True
+            rest: list[Record] = []
+            with suppress(IndexError):
+                rest.extend(itertools.starmap(self.queue.popleft, itertools.repeat(())))
+            self._taken += len(rest)
+            self._fail(reason, rest)
 
     def ticket(self) -> int:
         """What `reached` must be told so as to know that all that is queued now has had its verdict."""
@@ -158,9 +206,8 @@ class Books:
         with self.settled:
             return not (self._failed or self._dropped_by())
 
-    # Only under the lock: looking at a count takes a number.
     def _dropped_by(self) -> dict[str, int]:
-        counts = {reason: count.value() for reason, count in self._dropped.items()}
+        counts = {reason: self.counts.cells[cell] for reason, cell in DROPPED.items()}
         return {reason: count for reason, count in counts.items() if count}
 
     def ledger(self) -> Ledger:
@@ -174,33 +221,32 @@ class Books:
     def _numbers(self) -> dict[str, Any]:
         with self.settled:
             pending = len(self.queue) + sum(len(batch) for batch in self.in_flight)
+            self._notice_drops()
             dropped_by, failed_by = self._dropped_by(), dict(self._failed)
+            written = self.counts.cells[WRITTEN]
             dropped, failed = sum(dropped_by.values()), sum(failed_by.values())
             return {
-                "recorded": self._written + dropped + failed + pending,
-                "written": self._written,
+                "recorded": written + dropped + failed + pending,
+                "written": written,
                 "dropped": dropped,
                 "failed": failed,
                 "pending": pending,
                 "dropped_by": dropped_by,
                 "failed_by": failed_by,
+                "batches": self._sequence,
+                "void_batches": self._void,
+                "gaps": self._gaps.found(),
             }
 
 
-class _AtomicCount:
-    """A counter that any thread or signal handler may increment without a lock (`next` is one step under the GIL)."""
+def _counting(counts: Counts, append: Callable[[Record], None]) -> Callable[[Record], None]:
+    """`append`, and count before it: what is handed over may be stored at once, and must have been counted by then."""
 
-    __slots__ = ("_looks", "_next")
+    def put(record: Record) -> None:
+        try:
+            counts.draw()
+        except StopIteration:
+            counts.claim()
+        append(record)
 
-    def __init__(self) -> None:
-        self._next = itertools.count().__next__
-        self._looks = 0
-
-    def increment(self) -> None:
-        self._next()
-
-    def value(self) -> int:
-        """How often it was incremented. Only under the books' lock: looking takes a number too."""
-        number = self._next() - self._looks
-        self._looks += 1
-        return number
+    return put

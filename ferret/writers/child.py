@@ -13,6 +13,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from ferret import live
+from ferret.live import Hold
 from ferret.writers import frames
 from ferret.writers.frames import Kind
 
@@ -81,6 +83,22 @@ class _Server:
         settings = Settings.model_validate(hello.settings)
         info = ProcessInfo.model_validate(hello.info)
         self._delivery: Delivery = Delivery(self, sink, settings, info, self._warn)
+        self._hold: Hold | None = None
+
+    @property
+    def place(self) -> str:
+        """The file that the sink writes to, or an empty text."""
+        return self._delivery.place or ""
+
+    def ready(self) -> None:
+        """Say that the sink is open; to nobody, if the parent is gone already. What it had sent is still to be stored."""
+        self._answer(Kind.READY, ("", self.place))
+
+    def _hold_on(self) -> None:
+        """Keep the parent's counts alive, which it begins to map once it knows the place."""
+        if self._hold is None and self.place:
+            hold = Hold(self._origin.token)
+            self._hold = hold if hold.held else None
 
     def ready(self) -> None:
         """Say so, if there is still somebody to hear it: what was sent is stored all the same."""
@@ -88,33 +106,47 @@ class _Server:
 
     def serve(self, kind: Kind, payload: bytes) -> bool:
         """Do what one frame asks for; whether it was the last."""
+        from ferret.models import Ledger  # noqa: PLC0415 - see above
+
         if kind is Kind.BATCH:
             self._store(payload)
         elif kind is Kind.FLUSH:
             self._delivery.flush()
             self._answer(Kind.FLUSHED, frames.decode(payload))
+        elif kind is Kind.LEDGER:
+            self._delivery.note_now(Ledger.model_validate(frames.decode(payload)))
         elif kind is Kind.BYE:
-            from ferret.models import Ledger  # noqa: PLC0415 - see above
-
-            self._delivery.finish(Ledger.model_validate(frames.decode(payload)))
-            self._answer(Kind.DONE, None)
+            stored = self._delivery.finish(Ledger.model_validate(frames.decode(payload)))
+            self._answer(Kind.DONE, stored)
             return True
         return False
 
     def _store(self, payload: bytes) -> None:
         from ferret.ambient import ThreadInfo  # noqa: PLC0415
         from ferret.batch import Batch  # noqa: PLC0415 - see above
+        from ferret.writers.delivery import Refusal  # noqa: PLC0415
 
+        self._hold_on()
         frame = frames.decode_batch(payload)
         threads = {index: ThreadInfo(*info) for index, info in frame.threads.items()}
-        batch = Batch(self._origin, frame.sequence, frame.records, threads, frame.attempt, frame.sources)
-        failure = self._delivery.deliver(batch)
-        self._answer(Kind.STORED, (frame.sequence, failure or ""))
+        origin, sources = self._origin, frame.sources
+        batch = Batch(origin, frame.sequence, frame.records, threads, frame.attempt, sources, part=frame.part)
+        verdict = self._delivery.deliver(batch)
+        if isinstance(verdict, Refusal):
+            self._answer(Kind.STORED, (frame.sequence, verdict.failure, verdict.bad))
+        else:
+            self._answer(Kind.STORED, (frame.sequence, verdict or "", None))
 
     def abandoned(self) -> None:
-        """The parent is gone without a word: the run keeps no end, and so reads as unclean."""
-        self._delivery.flush()
-        self._delivery.sink.close()
+        """The parent is gone without a word: the run keeps no end, but what the parent had counted."""
+        from ferret.fates import last_ledger  # noqa: PLC0415 - see above
+
+        self._hold_on()
+        life = None if self._hold is None else self._hold.read()
+        if life is None:
+            self._delivery.finish_unclean(None)
+        elif self._delivery.finish_unclean(last_ledger(life, self._delivery.info.ledger)):
+            live.remove(life.path)
 
     def _answer(self, kind: Kind, payload: object) -> None:
         if not self._parent_lives:

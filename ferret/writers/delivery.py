@@ -8,21 +8,27 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import tenacity
 
 from ferret.ambient import delivering
+from ferret.batch import Batch
+from ferret.errors import RejectedError
+from ferret.fates import settle
 from ferret.forkgate import ForkGate
 from ferret.models import ProcessInfo
-from ferret.sinks.base import KeepsRuns, Reopens
+from ferret.sinks.base import KeepsRuns, Reopens, place_of
 from ferret.tags import plain_text
+from ferret.writers import quarantine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from ferret.batch import Batch, Origin
+    from ferret.batch import Origin
     from ferret.config import Settings
     from ferret.models import Ledger
     from ferret.plugins import SinkSpec
@@ -32,6 +38,19 @@ FIRST_DELAY_S = 0.05
 LONGEST_DELAY_S = 2.0
 """Between attempts: doubling from the first to the longest, plus up to the first again at random, so that processes
 that share a locked file do not knock in step."""
+
+NOTE_EVERY_S = 5.0
+NOTE_EVERY_AT_MOST_S = 60.0
+"""How often the ledger is stored while the run goes on: ever more seldom."""
+
+DATA_ERRORS = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, msgspec.MsgspecError,
+)  # fmt: skip
+"""What a sink raises when a span is at fault rather than the storage."""
+DATA_TRIES = 3
+"""How often a batch is tried that meets with such an error: it seldom goes away."""
+HOPELESS = 1024
+"""After so many such errors in a row, it is the sink that is at fault: batches are not taken apart until one is stored."""
 
 _inherited: list[object] = []
 """Sinks of a parent process: never touched, and never collected, in the child. An SQLite connection that is closed
@@ -62,6 +81,14 @@ def _program() -> str:
     if spec is not None and words[:1] == [spec.origin]:
         return plain_text(spec.name.removesuffix(".__main__"))
     return plain_text(Path(words[0]).name) if words and words[0] else "python"
+
+
+class Refusal(NamedTuple):
+    """The sink will never take the batch as it is."""
+
+    bad: list[int]
+    """The spans that are to blame, which were set aside; none if that is not known."""
+    failure: str
 
 
 class Delivery:
@@ -104,6 +131,21 @@ class Delivery:
         self._hurry = threading.Event()
         self._failing = False
         self._facts_stored = False
+        self._finishing = False
+        self._dead_settled = False
+        self._refused_in_a_row = 0
+        self._note_every = NOTE_EVERY_S
+        self._note_due = time.monotonic() + NOTE_EVERY_S
+
+    @property
+    def place(self) -> str | None:
+        """The file that the sink writes to, if it says that there is one. Asking opens nothing."""
+        return place_of(self._sink)
+
+    @property
+    def info(self) -> ProcessInfo:
+        """The facts of this process, as they were last stored."""
+        return self._info
 
     @property
     def sink(self) -> Sink:
@@ -113,30 +155,59 @@ class Delivery:
                 return self._sink.opened()
         return self._sink
 
-    def deliver(self, batch: Batch) -> str | None:
+    def deliver(self, batch: Batch) -> str | Refusal | None:
         """Write the batch; None if the sink took it, or else the name of what it raised at last.
+
+        A `Refusal` says that it did not take the batch because of spans in it: take it apart, and deliver the parts.
 
         Raises:
             KeyboardInterrupt, SystemExit: if the program itself waits; the batch is then as good as not tried.
         """
         with delivering(self._owner):
             self._store_facts()
+            if not self._dead_settled:
+                self._settle_the_dead()
             try:
                 self._try_to_write(batch)
+            except RejectedError as error:
+                return self._refused(batch, error, error.indices)
             except self._verdicts as error:
                 self._failing = True
+                if isinstance(error, DATA_ERRORS) and self._refused_in_a_row < HOPELESS:
+                    self._refused_in_a_row += 1
+                    return self._refused(batch, error, ())
                 self._write_to_fallback(batch)
                 self._warn(f"a batch of {len(batch)} spans was not stored: {type(error).__name__}: {error}")
                 return type(error).__name__
             self._failing = False
+            self._refused_in_a_row = 0
             return None
+
+    def _refused(self, batch: Batch, error: Exception, indices: Iterable[int]) -> Refusal:
+        bad = sorted({index for index in indices if 0 <= index < len(batch)})
+        if len(batch) == 1:
+            bad = [0]
+        if bad:
+            spans = f"{len(bad)} of {len(batch)} spans" if len(batch) > 1 else "a span"
+            self._set_aside(batch, bad, error)
+            self._warn(f"the sink would not take {spans}: {type(error).__name__}: {plain_text(error)}")
+        return Refusal(bad, type(error).__name__)
+
+    def _set_aside(self, batch: Batch, bad: Sequence[int], error: Exception) -> None:
+        records = [batch.records[index] for index in bad]
+        aside = Batch(batch.origin, batch.sequence, records, batch.threads, batch.attempt, batch.sources, part=True)
+        if self._fallback_spec is not None and self._write_to_fallback(aside):
+            return
+        place = self.place
+        if place is not None and not quarantine.put(place, aside, error):
+            self._warn(f"what the sink would not take could not be written to {quarantine.path_of(place)} either")
 
     def _try_to_write(self, batch: Batch) -> None:
         attempt = batch
         started = time.monotonic()
         tries = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(self._verdicts),
-            stop=lambda _: self._time_is_up(started),
+            retry=tenacity.retry_if_exception(self._is_worth_a_try),
+            stop=lambda state: self._time_is_up(started) or _is_hopeless(state, batch),
             wait=tenacity.wait_exponential(FIRST_DELAY_S, LONGEST_DELAY_S) + tenacity.wait_random(0, FIRST_DELAY_S),
             sleep=self._pause,
             reraise=True,
@@ -146,6 +217,9 @@ class Delivery:
                 sent, attempt = attempt, attempt.again()
                 with self._gate:
                     self._sink.write(sent)
+
+    def _is_worth_a_try(self, error: BaseException) -> bool:
+        return not isinstance(error, RejectedError) and isinstance(error, self._verdicts)
 
     def _time_is_up(self, started: float) -> bool:
         if self._failing and self._in_caller:
@@ -174,12 +248,43 @@ class Delivery:
             except Exception as error:  # noqa: BLE001
                 self._warn(f"the sink could not flush: {type(error).__name__}: {error}")
 
-    def finish(self, ledger: Ledger) -> None:
-        """Store how the run ended, and close the sink."""
-        self._info = self._info.model_copy(update={"ended_at": time.time(), "ledger": ledger})
+    def finish(self, ledger: Ledger) -> bool:
+        """Store how the run ended, and close the sink; whether it was stored, if the sink keeps such facts."""
+        self._facts_stored = False
+        return self._finish({"ended_at": time.time(), "ledger": ledger})
+
+    def finish_unclean(self, ledger: Ledger | None) -> bool:
+        """As `finish`, for a program that was killed: the run has no end.
+
+        Args:
+            ledger: what is known of the program's last one.
+        """
+        self._facts_stored = not (self._facts_stored or (ledger and ledger.recorded))  # or else it leaves no trace
+        return self._finish({"killed": ledger is not None, "ledger": ledger or self._info.ledger})
+
+    def note(self, ledger: Callable[[], Ledger]) -> None:
+        """Store the ledger with the facts, if it has changed and that is due: a killed run then has a last one."""
+        now = time.monotonic()
+        if now < self._note_due:
+            return
+        self._note_every = min(NOTE_EVERY_AT_MOST_S, self._note_every * 1.1)
+        self._note_due = now + self._note_every
+        self.note_now(ledger())
+
+    def note_now(self, ledger: Ledger) -> None:
+        """Store the ledger with the facts, if it has changed."""
+        if ledger == self._info.ledger or not self._facts_stored or self._failing:
+            return
+        self._info = self._info.model_copy(update={"ledger": ledger})
         self._facts_stored = False
         with delivering(self._owner):
             self._store_facts()
+
+    def _finish(self, facts: dict[str, object]) -> bool:
+        self._info = self._info.model_copy(update=facts)
+        self._finishing = True
+        with delivering(self._owner):
+            stored = self._store_facts()
             self.flush()
             for sink in (self._sink, self._fallback):
                 try:
@@ -188,27 +293,37 @@ class Delivery:
                             sink.close()
                 except Exception as error:  # noqa: BLE001
                     self._warn(f"the sink could not close: {type(error).__name__}: {error}")
+        return stored
 
     def _tell_facts(self, sink: Sink | None) -> None:
         if isinstance(sink, KeepsRuns):
             with self._gate:
                 sink.write_run(self._info)
 
-    def _store_facts(self) -> None:
+    def _settle_the_dead(self) -> None:
+        self._dead_settled = True
+        place = self.place
+        if place is not None:
+            with suppress(Exception), self._gate:  # the next profiler will try again
+                settle(self.sink, place)
+
+    def _store_facts(self) -> bool:
         if self._facts_stored:
-            return
+            return True
         self._facts_stored = True
         try:
             self._tell_facts(self._sink)
             self._tell_facts(self._fallback)
         except Exception as error:  # noqa: BLE001 - the spans matter more
-            self._facts_stored = self._info.ended_at is not None
-            if self._facts_stored:
+            self._facts_stored = self._finishing
+            if self._finishing:
                 self._warn(f"the end of the run was not stored: {type(error).__name__}: {error}")
+            return False
+        return True
 
-    def _write_to_fallback(self, batch: Batch) -> None:
+    def _write_to_fallback(self, batch: Batch) -> bool:
         if self._fallback_spec is None:
-            return
+            return False
         try:
             with self._gate:
                 if self._fallback is None:
@@ -217,6 +332,8 @@ class Delivery:
                 self._fallback.write(batch)
         except Exception as error:  # noqa: BLE001
             self._warn(f"the fallback sink failed too: {type(error).__name__}: {error}")
+            return False
+        return True
 
     def after_fork(self, origin: Origin) -> None:
         """Turn to a sink of one's own in a forked child. Reopening may raise, as opening may."""
@@ -231,6 +348,11 @@ class Delivery:
             self._sink = _Reopening(self._sink)
 
 
+def _is_hopeless(state: tenacity.RetryCallState, batch: Batch) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, DATA_ERRORS) and (batch.part or state.attempt_number >= DATA_TRIES)
+
+
 class _Reopening:
     """A sink that a child inherited, until its first use: then it is opened afresh.
 
@@ -240,6 +362,10 @@ class _Reopening:
     def __init__(self, inherited: Reopens) -> None:
         self._inherited = inherited
         self._opened: Sink | None = None
+
+    @property
+    def place(self) -> str | None:
+        return place_of(self._inherited)
 
     def opened(self) -> Sink:
         if self._opened is None:
@@ -272,4 +398,5 @@ def _fallback_spec(settings: Settings) -> SinkSpec | None:
     from ferret.plugins import SinkSpec  # noqa: PLC0415 - only where a fallback is set
 
     spec = SinkSpec.parse(settings.fallback_sink)
-    return SinkSpec(spec.name, spec.target, {"namespace": settings.namespace}) if spec.name == "beaver" else spec
+    named = spec.name in {"beaver", "tee"}
+    return SinkSpec(spec.name, spec.target, {"namespace": settings.namespace}) if named else spec

@@ -34,14 +34,19 @@ class Kind(IntEnum):
     """Flush the sink; answered by FLUSHED."""
     BYE = 4
     """The final ledger: a map. The child stores it, closes the sink and ends, answering DONE."""
+    LEDGER = 5
+    """The ledger at this moment, to be stored: a map."""
     READY = 17
-    """The answer to HELLO: an error's name and text, or two empty texts."""
+    """The answer to HELLO: an error's name and text, or an empty text and the file that the sink writes to, if any."""
     STORED = 18
-    """The verdict on a batch: its sequence, and why it failed, or an empty text."""
+    """The verdict on a batch: its sequence; why it failed, or an empty text; and the spans that are to blame if it is to be
+    taken apart, or else nil."""
     FLUSHED = 19
+    """The answer to FLUSH: what it held."""
     WARNING = 20
     """Something that the program is to be told, once."""
     DONE = 21
+    """The answer to BYE: whether the end of the run was stored."""
 
 
 class Hello(msgspec.Struct, array_like=True):
@@ -65,6 +70,7 @@ class BatchFrame(msgspec.Struct, array_like=True):
     threads: dict[int, tuple[int, str]]
     records: list[tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None, int, int]]
     sources: dict[str, tuple[str, int]] = {}
+    part: bool = False
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ferret
 from ferret import errors
+from ferret.live import Hold
 from ferret.writers import frames
 from ferret.writers.frames import Kind
 
@@ -33,6 +34,8 @@ class ChildLink:
         folder: the child's current folder.
         on_answer: called in the reading thread with each frame that comes back, after READY.
         on_death: called in the reading thread when the child is gone.
+        on_ready: called when the child has opened the sink, with the file that the sink writes to, if it says so; by
+            `start`, or in the reading thread.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class ChildLink:
         folder: str,
         on_answer: Callable[[Kind, Any], None],
         on_death: Callable[[], None],
+        on_ready: Callable[[str | None], None],
     ) -> None:
+        self._on_ready = on_ready
         self._hello = hello
         self._on_answer = on_answer
         self._on_death = on_death
@@ -62,15 +67,18 @@ class ChildLink:
         Args:
             wait: whether to wait until it has opened the sink, and raise what it could not do.
         """
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ferret.writers.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            cwd=self._folder if os.path.isdir(self._folder) else "/",  # it may have been removed
-            env=_environment(),
-            process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
-        )
+        # the child counts as working for the program from its first moment
+        with Hold(self._hello.origin[1]) as hold:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ferret.writers.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                cwd=self._folder if os.path.isdir(self._folder) else "/",  # it may have been removed
+                env=_environment(),
+                process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
+                pass_fds=hold.files,
+            )
         self._child, self._ready, self.alive = child, None, True
         assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
         self._requests, self._answers = child.stdin, child.stdout
@@ -90,6 +98,7 @@ class ChildLink:
         if kind is Kind.READY:
             name, text = frames.decode(payload)
             if not name:
+                self._on_ready(text or None)
                 return
             self.stop()
             known = getattr(errors, name, None)
@@ -110,6 +119,7 @@ class ChildLink:
                 if kind is Kind.READY:
                     if answer[0]:
                         break
+                    self._on_ready(answer[1] or None)
                     continue
                 self._on_answer(kind, answer)
         if self._child is child:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ferret import live
 from ferret.errors import ConfigError
 from ferret.plugins import SinkSpec, plugins
 from ferret.tags import plain_text
 from ferret.writers import frames
 from ferret.writers.batching import Batcher
 from ferret.writers.bounded import BoundedWriter
-from ferret.writers.delivery import FIRST_DELAY_S, LONGEST_DELAY_S, process_info
+from ferret.writers.delivery import FIRST_DELAY_S, LONGEST_DELAY_S, NOTE_EVERY_S, process_info
 from ferret.writers.frames import Kind
 from ferret.writers.link import ChildLink, block_sigpipe, search_path
 from ferret.writers.threaded import IDLE_WAIT_S
@@ -61,12 +63,23 @@ class ProcessWriter(BoundedWriter):
             info={},
         )
         self._connect()
-        self._link.start(wait=config.check_sink)
+        self._place = _likely_place(sink)
+        if self._place is not None:
+            self._go_live(self._place, self._info)
+        try:
+            self._link.start(wait=config.check_sink)
+        except BaseException:
+            if self._live_file is not None:
+                live.remove(self._live_file)
+            raise
 
     def _begin(self) -> None:
         self._deaths = 0
         self._flush_sent = 0
         self._abandoned = False
+        self._end_stored = False
+        self._unsent: deque[Batch] = deque()
+        self._note_due = time.monotonic() + NOTE_EVERY_S
         super()._begin()
 
     def _set_alarms(self) -> None:
@@ -75,12 +88,24 @@ class ProcessWriter(BoundedWriter):
 
     def _connect(self) -> None:
         origin = self._books.origin
+        self._info = process_info(origin, self._config.writer)
         hello = msgspec.structs.replace(
             self._hello,
             origin=(origin.run_id, origin.token, origin.process_id, origin.anchor_ns),
-            info=process_info(origin, self._config.writer).model_dump(mode="json"),
+            info=self._info.model_dump(mode="json"),
         )
-        self._link = ChildLink(hello, self._folder, self._on_answer, self._on_death)
+        self._link = ChildLink(hello, self._folder, self._on_answer, self._on_death, self._on_ready)
+
+    def _on_ready(self, place: str | None) -> None:
+        """The writing process says where the sink writes."""
+        self._place = place
+        if not self._asked_live:
+            self._go_live(place, self._info)
+
+    def _child_goes_live(self) -> None:
+        """Begin before there is a writing process, if it is known without one where the sink writes."""
+        if self._place is not None:
+            self._go_live(self._place, self._info)
 
     @property
     def child_pid(self) -> int | None:
@@ -96,7 +121,19 @@ class ProcessWriter(BoundedWriter):
     def _work_once(self) -> bool:
         if self._books.in_flight and not self._link.alive:
             self._replace_child()
+        self._send_parts()
         return super()._work_once()
+
+    def _send_parts(self) -> None:
+        """Send what came of batches that the sink would not take whole."""
+        while self._unsent:
+            self._handle(self._unsent.popleft())
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        if now >= self._note_due:
+            self._note_due = now + NOTE_EVERY_S
+            self._link.send(Kind.LEDGER, self._books.ledger().model_dump())
 
     def _resume(self) -> None:
         """After an error of the worker's own, a batch may have been taken and not sent: begin with a new child."""
@@ -112,10 +149,12 @@ class ProcessWriter(BoundedWriter):
         threads = {index: batch.threads[index] for index in {record[5] for record in batch.records}}
         sources = _sources_of(batch)
         try:
-            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records, sources))
+            return self._link.send(
+                Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records, sources, batch.part)
+            )
         except UnicodeEncodeError:  # a lone surrogate, such as os.fsdecode gives
             records = [_as_text(record) for record in batch.records]
-            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records, sources))
+            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records, sources, batch.part))
 
     def _replace_child(self) -> None:
         """Start a child, the first or another, and give it everything that is not known to be stored."""
@@ -143,15 +182,21 @@ class ProcessWriter(BoundedWriter):
 
     def _on_answer(self, kind: Kind, answer: Any) -> None:
         if kind is Kind.STORED:
-            sequence, failure = answer
+            sequence, failure, bad = answer
             self._deaths = 0
-            self._books.settle(sequence, failure or None)
+            if bad is None:
+                self._books.settle(sequence, failure or None)
+            else:
+                self._unsent.extend(self._books.split(sequence, bad, failure))
+                self._wake.put(None)
             if self._flushed < self._flush_ticket:
                 self._wake.put(None)
         elif kind is Kind.FLUSHED:
             self._answered(answer)
         elif kind is Kind.WARNING:
             self._warn(answer)
+        elif kind is Kind.DONE:
+            self._end_stored = answer
 
     def _on_death(self) -> None:
         with self._books.settled:
@@ -170,18 +215,20 @@ class ProcessWriter(BoundedWriter):
             self._link.kill()
         return done
 
-    def _finish_sink(self) -> None:
+    def _finish_sink(self) -> bool:
         books, link = self._books, self._link
         while books.in_flight and not self._abandoned:
             if not link.alive:
                 self._replace_child()
+            self._send_parts()
             with books.settled:
-                books.settled.wait_for(lambda: not (books.in_flight and link.alive), IDLE_WAIT_S)
+                books.settled.wait_for(lambda: not (books.in_flight and link.alive) or self._unsent, IDLE_WAIT_S)
         if not self._abandoned:
             if not link.alive:
                 link.start(wait=False)
             link.send(Kind.BYE, books.ledger().model_dump())
-        link.stop()
+        link.stop()  # after it has read the last answer
+        return self._end_stored
 
     # -- fork --------------------------------------------------------------------------------------
 
@@ -195,6 +242,11 @@ def _sources_of(batch: Batch) -> dict[str, Source]:
     if not sources:
         return {}
     return {name: sources[name] for name in {record[2] for record in batch.records} if name in sources}
+
+
+def _likely_place(sink: SinkSpec) -> str | None:
+    """The file that the sink will write to, as far as that can be told without opening it."""
+    return os.path.realpath(sink.target) if sink.name in {"beaver", "jsonl"} and sink.target else None
 
 
 def _as_text(record: Record) -> Record:

@@ -10,17 +10,17 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ferret import ambient, lifecycle
+from ferret import ambient, lifecycle, live
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
 from ferret.writers.batching import Batcher
 from ferret.writers.books import Books
-from ferret.writers.delivery import Delivery, process_info
+from ferret.writers.delivery import Delivery, Refusal, process_info
 
 if TYPE_CHECKING:
     from ferret.batch import Batch
     from ferret.config import Settings
-    from ferret.models import DeliveryReport, Ledger
+    from ferret.models import DeliveryReport, Ledger, ProcessInfo
     from ferret.sinks.base import Sink
     from ferret.span import Record
 
@@ -52,12 +52,20 @@ class QueueWriter:
         self._prepare(config)
         info = process_info(self._books.origin, config.writer)
         self._delivery = Delivery(self, sink, config, info, self._warn, in_caller=self.in_caller)
+        self._go_live(self._delivery.place, info)
+
+    def _go_live(self, place: str | None, info: ProcessInfo) -> None:
+        """From now on, keep the counts where they survive the process, if the spans go to a file."""
+        self._asked_live = True
+        if place is not None:
+            self._live_file = live.begin(self.counts, info.token, place, info.model_dump_json().encode())
 
     def _prepare(self, config: Settings) -> None:
         self._config = config
         self._books = Books(Origin.here(config.run_id))
         self.queue = self._books.queue
         self.put = self._books.put
+        self.counts = self._books.counts
         self._forked = False
         self._begin()
 
@@ -68,6 +76,8 @@ class QueueWriter:
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None
         self._finished = False
+        self._live_file = None
+        self._asked_live = False
         self._exit_armed = not self._forked
         self._last_ticket = sys.maxsize
         self._warned = False
@@ -133,14 +143,32 @@ class QueueWriter:
             count = min(count, self._books.until(self._last_ticket))
         if not count:
             return False
+        if not self._asked_live:
+            self._child_goes_live()
         batch = self._books.take(count, self._is_ours if self._forked else None)
         if batch is not None:
             self._handle(batch)
         return True
 
+    def _child_goes_live(self) -> None:
+        """In a forked child, which does so only once it has something to deliver."""
+        self._go_live(self._delivery.place, self._delivery.info)
+
     def _handle(self, batch: Batch) -> None:
-        """See the batch to its verdict."""
-        self._books.settle(batch.sequence, self._delivery.deliver(batch))
+        """See the batch to its verdict, or the parts of it, where the sink would not take it whole."""
+        waiting = [batch]
+        while waiting:
+            one = waiting.pop()
+            verdict = self._delivery.deliver(one)
+            if isinstance(verdict, Refusal):
+                waiting += reversed(self._books.split(one.sequence, verdict.bad, verdict.failure))
+            else:
+                self._books.settle(one.sequence, verdict)
+        self._note()
+
+    def _note(self) -> None:
+        """Have the ledger stored from time to time. Only for the one consumer."""
+        self._delivery.note(self._books.ledger)
 
     def _resume(self) -> None:
         """Deliver what an interrupted consumer left behind, such as a sync writer's at Ctrl-C."""
@@ -233,15 +261,16 @@ class QueueWriter:
         self._refuse_if_closed()
         if not self._finished:
             self._finished = True
-            if not self._idle_child():
-                self._finish_sink()
+            if not self._idle_child() and self._finish_sink() and self._live_file is not None:
+                live.remove(self._live_file)
 
     def _idle_child(self) -> bool:
         """Whether this is a forked process that never recorded: it leaves no trace, and opens no sink to do so."""
         return self._forked and self._books.untouched
 
-    def _finish_sink(self) -> None:
-        self._delivery.finish(self._books.ledger())
+    def _finish_sink(self) -> bool:
+        """Close the sink; whether the end of the run is stored, so that what survives a kill is of no use any more."""
+        return self._delivery.finish(self._books.ledger())
 
     # -- fork --------------------------------------------------------------------------------------
 

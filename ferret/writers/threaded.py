@@ -144,6 +144,8 @@ class ThreadedWriter(QueueWriter):
         patience = self._batcher.patience(time.monotonic())
         if len(self.queue) >= self.alarm or (self.queue and patience is None):
             return  # spans came after the last look
+        self.counts.retire()
+        self._note()
         with suppress(Empty):
             self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -342,3 +343,31 @@ def test_several_processes_and_profilers_write_one_file_at_once(db: str, tmp_pat
     assert done.returncode == 0, done.stderr
     assert numbers == [base * 1000 + offset for base in range(16) for offset in range(200)]
     assert len(only_run(db).processes) == 16
+
+
+def test_sigterm_waits_no_longer_than_close_timeout_for_a_sink_that_hangs_in_the_main_thread(
+    db: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        PRELUDE
+        + textwrap.dedent(
+            """
+            class Stuck:
+                def write(self, batch):
+                    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                    print("hangs", flush=True)
+                    time.sleep(60)
+                def flush(self): ...
+                def close(self): ...
+            p = Profiler(sink=Stuck(), writer="sync", batch_size=1, handle_sigterm=True, close_timeout=0.5)
+            record(p, 1)
+            """
+        )
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(script), "sync", db], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "hangs\n")
+    assert time.monotonic() - started < 20

@@ -180,7 +180,7 @@ def test_a_killed_program_loses_at_most_what_it_had_not_handed_over(db: str, lin
     assert numbers == list(range(len(numbers))), "a gap: something in the middle was lost"
     assert len(numbers) >= recorded - 100 * 30, "more than 0.1 s of spans was lost"
     runs = Report(db).runs()
-    assert len(runs) == (1 if numbers else 0), "killed before it had handed anything over, it leaves nothing"
+    assert len(runs) == 1 or not recorded, "killed before it had handed anything over, it is known by its counts"
     assert all(run.unclean for run in runs)
 
 

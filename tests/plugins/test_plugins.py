@@ -483,7 +483,7 @@ def test_a_writer_from_scratch_works_by_name(writers: None) -> None:
 
 def test_a_writer_that_inherits_ferrets_works_by_name(writers: None) -> None:
     profiler = Profiler(sink="memory", writer="heir")
-    assert record_three(profiler) == DeliveryReport(recorded=3, written=3)
+    assert record_three(profiler) == DeliveryReport(recorded=3, written=3, batches=1)
     assert isinstance(profiler.writer, HeirWriter)
     assert profiler.writer.seen == 3
     sink: Any = profiler.sink

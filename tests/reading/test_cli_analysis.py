@@ -349,7 +349,7 @@ class TestAFileBeingWritten:
         assert names == {"outer": 500, "inner": 500}
         tree = ferret("analyze", live, "--tree")
         assert [row[:2] for row in rows(tree.stdout)[2:4]] == [["outer", "500"], ["└─ inner", "500"]]
-        assert "unclean" in tree.stdout
+        assert "still running" in tree.stdout
         assert rows(ferret("runs", live).stdout)[1][3] == "?"
         assert len(json.loads(ferret("analyze", live, "--slowest", "2", "--json").stdout)["traces"]) == 2
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ScriptedSink
 
+from ferret import Profiler, Report
 from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin
 from ferret.errors import PluginError, StorageError
@@ -279,3 +281,22 @@ def test_a_missing_target_is_told_with_an_example(target: str | None) -> None:
 def test_sinks_by_name_and_as_objects_at_once_are_refused() -> None:
     with pytest.raises(StorageError, match="not both"):
         TeeSink("memory", sinks=[MemorySink()])
+
+
+def test_a_beaver_file_in_a_tee_has_the_profilers_namespace(tmp_path: Path) -> None:
+    db, lines = tmp_path / "trace.db", tmp_path / "spans.jsonl"
+    with Profiler(sink=f"tee:jsonl:{lines},beaver:{db}", namespace="mine") as profiler:
+        profiler.start("x").end()
+    assert [span.name for span in Report(str(db), "mine").spans()] == ["x"]
+    assert list(Report(str(db)).spans()) == []
+
+
+@pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
+def test_a_beaver_file_in_a_fallback_tee_has_it_too(tmp_path: Path) -> None:
+    db = tmp_path / "trace.db"
+    sink = ScriptedSink()
+    sink.broken = True
+    options = {"fallback_sink": f"tee:beaver:{db}", "namespace": "mine", "close_timeout": 0.1}
+    with Profiler(sink=sink, writer="sync", **options) as profiler:  # type: ignore[arg-type]
+        profiler.start("x").end()
+    assert [span.name for span in Report(str(db), "mine").spans()] == ["x"]

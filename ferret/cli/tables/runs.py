@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ferret.cli.tables.cells import Column, count, fitted, line, time
 from ferret.cli.terminal import local_time, printable
+from ferret.models import ProcessFate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +44,17 @@ def runs_table(runs: Sequence[RunInfo], *, short: bool = False, width: int | Non
         Column("lost", cells=[count(run.lost, "red") for run in runs]),
     ]
     if any(run.unclean for run in runs):
-        marks = [Text("unclean" if run.unclean else "", style="yellow") for run in runs]
+        marks = [Text(_state(run), style="yellow") for run in runs]
         columns.append(Column("", left=True, width=len("unclean"), cells=marks))
     return fitted(columns, width)
+
+
+def _state(run: RunInfo) -> str:
+    """What became of a run that has not ended."""
+    if not run.unclean:
+        return ""
+    states = {one.state for one in run.processes if isinstance(one, ProcessFate)}
+    return next((state for state in ("killed", "running") if state in states), "unclean")
 
 
 def _program(run: RunInfo) -> str:
