@@ -100,10 +100,6 @@ class _Server:
             hold = Hold(self._origin.token)
             self._hold = hold if hold.held else None
 
-    def ready(self) -> None:
-        """Say so, if there is still somebody to hear it: what was sent is stored all the same."""
-        self._answer(Kind.READY, ("", ""))
-
     def serve(self, kind: Kind, payload: bytes) -> bool:
         """Do what one frame asks for; whether it was the last."""
         from ferret.models import Ledger  # noqa: PLC0415 - see above
