@@ -31,7 +31,7 @@ What recording costs, ferret beside its peers. This page is written from the res
 
 ```console
 $ make bench
-$ make bench KINDS="cost lag"
+$ KINDS="cost lag" make bench
 $ make bench-compare
 ```
 
