@@ -33,18 +33,19 @@ TABLES = {
 """The program, the package that it is about, and how much it does."""
 SMALL = {"Pygments": "300", "docutils": "5", "asyncio": "100"}
 
-RUN = ("-m", "ferret", "run", "-o", "OUTPUT")
-TOOLS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "untraced": (UNTRACED, ()),
-    "ferret run, only the package": ("process", (*RUN, "-i", "PACKAGE")),
-    "ferret run --all": ("process", (*RUN, "--all")),
-    "ferret run --all, threaded": ("threaded", (*RUN, "--all", "--writer", "threaded")),
-    "VizTracer": ("viztracer", ("-m", "viztracer", "--quiet", "-o", "OUTPUT")),
-    "VizTracer, no C functions": ("viztracer", ("-m", "viztracer", "--quiet", "--ignore_c_function", "-o", "OUTPUT")),
-    "cProfile": ("cprofile", ("-m", "cProfile", "-o", "OUTPUT")),
-    "pyinstrument": ("pyinstrument", ("-m", "pyinstrument", "-o", "OUTPUT")),
+RUN = "-m ferret run -o trace.db"
+VIZ = "-m viztracer --quiet -o trace.json"
+TOOLS: dict[str, tuple[str, str, str]] = {
+    "untraced": (UNTRACED, "", ""),
+    "ferret run, only the package": ("process", f"{RUN} -i PACKAGE", "trace.db"),
+    "ferret run --all": ("process", f"{RUN} --all", "trace.db"),
+    "ferret run --all, threaded": ("threaded", f"{RUN} --all --writer threaded", "trace.db"),
+    "VizTracer": ("viztracer", VIZ, "trace.json"),
+    "VizTracer, no C functions": ("viztracer", f"{VIZ} --ignore_c_function", "trace.json"),
+    "cProfile": ("cprofile", "-m cProfile -o trace.prof", "trace.prof"),
+    "pyinstrument": ("pyinstrument", "-m pyinstrument -o trace.txt", "trace.txt"),
 }
-"""A row's name, whose environment it runs in, and the command that goes before the program."""
+"""A row's name: whose environment it runs in, what goes before the program, and the file that it leaves."""
 
 RING = 1_000_000
 """VizTracer keeps so many events: one that is full does not tell how many calls there were."""
@@ -70,7 +71,7 @@ def cases(scale: Scale) -> list[Case]:
     return [
         Case(table, subject, 1 if scale.quick else 4, {"table": table, "tool": tool, "amount": amounts[table]}, tool)
         for table in TABLES
-        for tool, (subject, _) in TOOLS.items()
+        for tool, (subject, *_) in TOOLS.items()
     ]
 
 
@@ -87,12 +88,10 @@ def derive(rows: dict[str, Figures]) -> None:
 def probe(peer: Peer, folder: Path, table: str, tool: str, amount: str) -> Figures:
     del peer
     program, package, _ = TABLES[table]
-    ending = {"ferret": ".db", "VizTr": ".json", "cProf": ".prof"}.get(tool[:5].rstrip(), ".txt")
-    output = folder / f"output{'.db' if tool.startswith('ferret') else ending}"
-    filled = [part.replace("OUTPUT", str(output)).replace("PACKAGE", package) for part in TOOLS[tool][1]]
+    _, before, left = TOOLS[tool]
     started = perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *filled, str(PROGRAMS / program), amount],
+        [sys.executable, *before.replace("PACKAGE", package).split(), str(PROGRAMS / program), amount],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder,
     )  # fmt: skip
     assert process.stderr is not None
@@ -103,9 +102,9 @@ def probe(peer: Peer, folder: Path, table: str, tool: str, amount: str) -> Figur
     if process.returncode:
         raise RuntimeError(f"{tool}: {errors.decode()}")
     figures = {"wall, s": wall, "CPU, s": used.ru_utime + used.ru_stime, "peak, MB": used.ru_maxrss / 1e3}
-    if output.exists():
-        figures["file, MB"] = output.stat().st_size / 1e6
-        figures |= _kept(tool, output)
+    if left:
+        figures["file, MB"] = Path(folder, left).stat().st_size / 1e6
+        figures |= _kept(tool, folder / left)
     return figures
 
 
