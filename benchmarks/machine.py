@@ -7,12 +7,13 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def peak_mb() -> float:
@@ -28,6 +29,18 @@ def children_cpu() -> float:
     """Seconds of CPU of the children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def output(command: Sequence[str]) -> str:
+    """What a command prints.
+
+    Raises:
+        RuntimeError: it failed; the message is the last line of what it said.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+    return done.stdout
 
 
 @contextmanager

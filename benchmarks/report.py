@@ -53,14 +53,15 @@ def show(results: Results, console: Console) -> None:
 
 
 def _table_parts(title: str, columns: list[Column], rows: dict[str, Row], console: Console) -> Iterator[Table]:
-    """The table; where it is too wide, its first columns, then the others."""
+    """The table; where it is too wide, its first columns, then the others; nothing where nothing was measured."""
     part: list[Column] = []
     for column in columns:
         if part and _least_width(_table(title, [*part, column], rows), console) > console.width:
             yield _table(title, part, rows)
             title, part = "… and", []
         part.append(column)
-    yield _table(title, part, rows)
+    if part:
+        yield _table(title, part, rows)
 
 
 def _least_width(table: Table, console: Console) -> int:

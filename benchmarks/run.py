@@ -71,6 +71,8 @@ def measure(kinds: Sequence[str], rounds: int, scale: Scale, console: Console) -
                 progress.update(bar, advance=case.seconds, description=f"{name}: {case.table}, {_row(case)}")
 
             results.kinds[name] = _tables(name, several, rounds, pythons, advance)
+            if not console.is_terminal:
+                console.print(f"{name}: measured, {_spoken(time.perf_counter() - begun)} after the start")
     results.versions = environments.versions([peer(name) for name in names])
     results.seconds = time.perf_counter() - begun
     return results

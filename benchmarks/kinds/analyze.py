@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.kinds import Case, Chart, Column, Figures, Scale, no_more
+from benchmarks.machine import output
 
 if TYPE_CHECKING:
     from benchmarks.peers.base import Peer
@@ -57,13 +57,12 @@ def probe(peer: Peer, folder: Path, count: int) -> Figures:
     del peer
     small, large = str(folder / "small.db"), str(folder / "large.db")
     for path, spans in ((small, 1_000), (large, count)):
-        subprocess.run([sys.executable, str(SYNTHETIC), path, str(spans)], check=True)
+        output([sys.executable, str(SYNTHETIC), path, str(spans)])
     above = str(SYNTHETIC.parent.parent)
     figures: Figures = {}
     for name, method in QUESTIONS.items():
         command = [sys.executable, "-P", "-c", ASK, above, small, large, method]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        seconds, figures[f"{name}, peak MB"] = json.loads(done.stdout)
+        seconds, figures[f"{name}, peak MB"] = json.loads(output(command))
         figures[f"{name}, spans/s"] = count / seconds
     figures["names, × NumPy alone"] = figures["names, spans/s"] / numpy_alone(large)
     return figures

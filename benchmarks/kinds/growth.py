@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.kinds import Case, Chart, Column, Figures, Scale, no_more
 from benchmarks.kinds.drain import empty_with, record_requests
-from benchmarks.machine import peak_mb
+from benchmarks.machine import output, peak_mb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,9 +95,7 @@ def _analyzed(small: Path, large: Path, count: int) -> tuple[float, float]:
     import benchmarks
 
     above = str(next(iter(benchmarks.__path__))).rpartition("/")[0]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", READ, str(large), above, str(small)], stdout=subprocess.PIPE, check=True
-    )
-    seconds, peak, found = json.loads(done.stdout)
+    command = [sys.executable, "-P", "-c", READ, str(large), above, str(small)]
+    seconds, peak, found = json.loads(output(command))
     assert found == count, f"{found} of {count} spans were read"
     return seconds, peak
