@@ -4,6 +4,9 @@ VENV ?= .venv
 EXTRAS ?= dev
 WRITER ?= threaded
 PYTHON ?=# an interpreter to use instead of the newest found
+KINDS ?=# what `make bench` measures; everything unless given, such as KINDS="cost lag"
+ROUNDS ?= 3
+BENCH ?=# more of its options, such as BENCH="--ours --largest 1e7"
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,10 +15,10 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest bench clean
+.PHONY: help setup browser demo test lint format types docs pytest bench bench-compare bench-keep clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Make .venv with the newest tested Python there is, and all that development needs
 
@@ -74,12 +77,18 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
 
-bench: setup ## Measure what recording costs, beside a floor in the same run (takes some minutes)
-	$(BIN)/python benchmarks/run.py
+bench: setup ## Measure ferret beside its peers (tens of minutes; KINDS="cost lag", BENCH=--quick or --ours: less)
+	$(BIN)/python -m benchmarks.run $(KINDS) --rounds $(ROUNDS) $(BENCH)
+
+bench-compare: setup ## Put the last measurement beside the baseline; a slow-down fails
+	$(BIN)/python -m benchmarks.compare
+
+bench-keep: setup ## Make the last measurement the baseline, and write docs/benchmarks.md from it
+	$(BIN)/python -m benchmarks.compare --keep
 
 clean: ## Remove what all this left behind, except the virtual environments
 	rm -rf demo docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
+	find . -name '.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # 3.14 comes last as long as datasketches has no wheels for it: pip would have to compile it.
 # PYENV_VERSION lets pyenv start a python3.x that is not the one selected here; nobody else minds it.

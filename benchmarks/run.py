@@ -1,109 +1,171 @@
-"""`make bench`: ferret's own figures, each as a ratio to a floor that is measured in the same run.
+"""`make bench`: measure ferret and its peers in turns, show the tables, and keep the result in benchmarks/last.json.
 
-Every measurement is a process of its own; the processes of a table take turns, so that a slow minute of the machine
-slows all of them; what is shown is the median of the rounds. The result is kept in benchmarks/last.json.
+Every measurement is a process of its own. Those of one table take turns, so that a slow minute of the machine slows
+all of them, and a ratio is one of figures of the same round. What is shown is the median of the rounds, and the quarters
+around it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
+import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import environments
+from benchmarks.kinds import NAMES, Scale, kind
+from benchmarks.machine import facts
+from benchmarks.peers import UNTRACED, peer
+from benchmarks.peers.ferret import WRITERS
+from benchmarks.report import show
+from benchmarks.results import LAST, Results, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.kinds import Case, Figures
 
 HERE = Path(__file__).parent
-WRITERS = ("sync", "threaded", "bounded", "process")
-PLAN: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cost": ("The caller's time for one span, as multiples of an empty `with`", WRITERS),
-    "lag": ("Event-loop lag at 10,000 spans/s", ("untraced", *WRITERS)),
-    "lag50k": ("Event-loop lag at 50,000 spans/s", ("untraced", "threaded", "process")),
-    "drain": ("200,000 spans with two tags, recorded and on disk", WRITERS),
-    "ending": ("1,000 tasks that end at once: the worst caller", ("all",)),
-    "size": ("Bytes a span", ("threaded",)),
-    "analyze": ("Reading so many million spans: by name, as a tree, the slowest traces", ("1", "10")),
-}
-
-type Figures = dict[str, dict[str, float]]
 
 
-def probe(kind: str, writer: str) -> dict[str, float]:
-    """One measurement."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(HERE / "probe.py"), kind, writer],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{kind} {writer} failed:\n{done.stderr}")
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+class FailedError(Exception):
+    """A measurement failed; the message is for a table."""
 
 
-def import_time() -> dict[str, float]:
-    """Milliseconds that `import ferret`, and `from ferret import Profiler`, take beyond the bare interpreter."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for _ in range(9):
-        for code in ("pass", "import ferret", "from ferret import Profiler"):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            found[code].append((time.perf_counter() - started) * 1e3)
-    bare = statistics.median(found.pop("pass"))
-    return {f"{code}, ms": statistics.median(times) - bare for code, times in found.items()}
+def measure(kinds: Sequence[str], rounds: int, scale: Scale, console: Console) -> Results:
+    """All of it."""
+    begun = time.perf_counter()
+    taken, machine = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), facts()
+    cases = {name: [one for one in kind(name).cases(scale) if not scale.ours or _is_ours(one)] for name in kinds}
+    seconds = sum(case.seconds for several in cases.values() for case in several) * rounds
+    names = sorted({case.subject for several in cases.values() for case in several})
+    to_make = sum(not environments.is_ready(peer(name)) for name in names)
+    console.print(
+        f"{', '.join(kinds)}: {rounds} rounds, about {_spoken(seconds)}"
+        + (f", and {_spoken(to_make * environments.SECONDS)} to install {to_make} peers" if to_make else "")
+    )
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    results = Results(taken, rounds, scale.quick, machine, {})
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=seconds)
+        pythons = {}
+        for name in names:
+            progress.update(bar, description=f"installing {name}")
+            pythons[name] = _environment(name)
+        for name, several in cases.items():
 
+            def advance(case: Case, name: str = name) -> None:
+                progress.update(bar, advance=case.seconds, description=f"{name}: {case.table}, {_row(case)}")
 
-def measure(kinds: list[str], rounds: int) -> dict[str, Figures]:
-    """All tables, medians of the rounds."""
-    results: dict[str, Figures] = {}
-    with Progress(console=Console(stderr=True)) as progress:
-        total = progress.add_task("measuring", total=sum(len(PLAN[kind][1]) for kind in kinds) * rounds)
-        for kind in kinds:
-            seen: dict[str, list[dict[str, float]]] = defaultdict(list)
-            for _ in range(rounds):
-                for writer in PLAN[kind][1]:
-                    seen[writer].append(probe(kind, writer))
-                    progress.advance(total)
-            results[kind] = {
-                writer: {name: statistics.median(one[name] for one in found) for name in found[0]}
-                for writer, found in seen.items()
-            }
+            results.kinds[name] = _tables(name, several, rounds, pythons, advance)
+            if not console.is_terminal:
+                console.print(f"{name}: measured, {_spoken(time.perf_counter() - begun)} after the start")
+    results.versions = environments.versions([peer(name) for name in names])
+    results.seconds = time.perf_counter() - begun
     return results
 
 
-def show(console: Console, title: str, figures: Figures) -> None:
-    """One table: a line for each writer, a column for each figure."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for name in next(iter(figures.values())):
-        table.add_column(name, justify="right")
-    for writer, found in figures.items():
-        table.add_row(writer, *(f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" for value in found.values()))
-    console.print(table)
+def _environment(subject: str) -> str | FailedError:
+    try:
+        return environments.python(peer(subject))
+    except environments.UnavailableError as error:
+        return FailedError(str(error))
 
 
-def main() -> None:
+def _tables(
+    name: str, cases: list[Case], rounds: int, pythons: dict[str, str | FailedError], advance: Callable[[Case], None]
+) -> dict[str, dict[str, Row]]:
+    """The tables of a kind. A row that failed once is left out from then on."""
+    tables: dict[str, dict[str, Row]] = {}
+    for case in cases:
+        tables.setdefault(case.table, {})[_row(case)] = Row(case.subject)
+    for number in range(rounds):
+        turn = number * len(cases) // rounds  # who comes first, and after whom, differs from round to round
+        found: dict[str, dict[str, Figures]] = {}
+        for case in cases[turn:] + cases[:turn]:
+            row = tables[case.table][_row(case)]
+            if not row.missing:
+                try:
+                    found.setdefault(case.table, {})[_row(case)] = probe(name, case, pythons[case.subject])
+                except FailedError as error:
+                    row.missing = str(error)
+            advance(case)
+        for table, rows in found.items():
+            kind(name).derive(rows)
+            for label, figures in rows.items():
+                tables[table][label].rounds.append(figures)
+    return tables
+
+
+def probe(name: str, case: Case, python: str | FailedError) -> Figures:
+    """One measurement, in a process of its own.
+
+    Raises:
+        FailedError: there is no such environment, or the process failed or took too long.
+    """
+    if isinstance(python, FailedError):
+        raise python
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("FERRET_", "OTEL_", "PYTHON"))}
+    try:
+        done = subprocess.run(
+            [python, "-W", "ignore", str(HERE / "probe.py"), name, case.subject, json.dumps(case.options)],
+            capture_output=True, text=True, check=False, timeout=60 + 10 * case.seconds, env=environ,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"took more than {60 + 10 * case.seconds:.0f} s") from None
+    if done.returncode:
+        raise FailedError(f"failed: {(done.stderr.strip() or 'no reason given').splitlines()[-1]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _is_ours(case: Case) -> bool:
+    return case.subject in {UNTRACED, *WRITERS}
+
+
+def _row(case: Case) -> str:
+    return case.row or peer(case.subject).title
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, show, and keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", choices=[*PLAN, []], help=f"some of {', '.join(PLAN)}; all unless given")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each, of which the median is shown")
-    arguments = parser.parse_args()
-    kinds = arguments.kinds or list(PLAN)
-    results = measure(kinds, arguments.rounds)
-    console = Console()
-    for kind in kinds:
-        show(console, PLAN[kind][0], results[kind])
-    imports = import_time()
-    console.print("Import:", ", ".join(f"{name} {value:.0f}" for name, value in imports.items()))
-    machine = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
-    kept = {"machine": machine, "rounds": arguments.rounds, "import": imports, **results}
-    (HERE / "last.json").write_text(json.dumps(kept, indent=1) + "\n")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"some of {', '.join(NAMES)}; all unless given")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one short round: to see that it works, not how fast")
+    parser.add_argument("--largest", type=float, default=1e6, help="most spans that `growth` records (default: 1e6)")
+    parser.add_argument("--ours", action="store_true", help="ferret and its floor alone, without its peers")
+    parser.add_argument("--output", type=Path, default=LAST, help="where to keep the result (default: last.json)")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.kinds) - set(NAMES):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if given.rounds < 1:
+        parser.error(f"--rounds is {given.rounds}: at least one is needed")
+    kinds = [name for name in NAMES if name in given.kinds or not given.kinds]
+    scale = Scale(quick=given.quick, largest=int(given.largest), ours=given.ours)
+    try:
+        results = measure(kinds, 1 if given.quick else given.rounds, scale, Console(stderr=True))
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was kept")
+    results.save(given.output)
+    show(results, Console())
 
 
 if __name__ == "__main__":

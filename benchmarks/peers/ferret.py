@@ -1,0 +1,36 @@
+"""Ferret itself: the four writers, each into a BeaverDB file unless a measurement says otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.peers.base import Books, Peer, Span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRITERS = ("sync", "threaded", "bounded", "process")
+NON_BLOCKING = ("threaded", "bounded", "process")
+
+
+class Ferret(Peer):
+    import_line = "from ferret import Profiler"
+    plain = Span("measure(NAME)")
+    tagged = Span("measure(NAME, {'user': n, 'items': 3})")
+    awaited = Span("measure(NAME)")
+    decorator = "measure(NAME)"
+
+    def __init__(self, writer: str) -> None:
+        self.writer = writer
+        self.title = f"ferret {writer}"
+
+    def start(self, folder: Path, **options: Any) -> dict[str, Any]:
+        from ferret import Profiler
+
+        if "sink" not in options:
+            options["db_path"] = folder / "trace.db"
+        self.profiler = Profiler(writer=self.writer, **options)
+        return {"measure": self.profiler.measure}
+
+    def stop(self) -> Books:
+        return Books(self.profiler.close().written)
