@@ -249,7 +249,7 @@ class AggregatedStats:
     suspended_duration: float = 0.0
     """In which they did not run: generators that nobody asked, coroutines that waited."""
     p50: float = 0.0
-    """Half of the spans took no longer. Exact for few spans; see `ferret.aggregate.ACCURACY`."""
+    """Half of the spans took no longer. Exact for few spans; see `ferret.analysis.ACCURACY`."""
     p95: float = 0.0
     p99: float = 0.0
     file: str | None = None

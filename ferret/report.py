@@ -6,19 +6,19 @@ import io
 import os
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from ferret.aggregate import aggregate
-from ferret.aggregate.calltree import merge_paths
-from ferret.diff import NameDiff, compare
+from ferret.analysis import aggregate
+from ferret.analysis.calltree import merge_paths
+from ferret.analysis.diff import NameDiff, compare
+from ferret.analysis.runinfo import no_such_run, run_infos
+from ferret.analysis.slowest import SPANS, slowest
+from ferret.analysis.tree import PathNode, build_trees, span_models
 from ferret.errors import RunNotFoundError, StorageError
-from ferret.live import look
+from ferret.ledger.live import look
 from ferret.models import AggregatedStats, RunInfo, SpanModel, Trace, TraceNode
-from ferret.runinfo import no_such_run, run_infos
 from ferret.sinks.backwards import with_horizon
 from ferret.sinks.base import Readable, Sink, place_of
 from ferret.sinks.reading import open_readable
 from ferret.sinks.summary import summaries
-from ferret.slowest import SPANS, slowest
-from ferret.tree import PathNode, build_trees, span_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +160,7 @@ class Report:
     def diff(self, before: str | None = None, after: str | None = None) -> list[NameDiff]:
         """Compare two runs of this source, name by name; what got slower comes first.
 
-        For runs of two sources there is `ferret.diff.compare`.
+        For runs of two sources there is `ferret.analysis.diff.compare`.
 
         Args:
             before: the earlier run's id, or its beginning; the run before `after` if not given.

@@ -67,7 +67,7 @@ class Recorder(Protocol):
 
     @property
     def draw(self) -> Callable[[], object]:
-        """Counts a span against the spans that are claimed in memory that survives the process (`ferret.live`).
+        """Counts a span against the spans that are claimed in memory that survives the process (`ferret.ledger.live`).
 
         Raises:
             StopIteration: none is left.

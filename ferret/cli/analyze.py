@@ -14,8 +14,8 @@ from ferret.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ferret.analysis.tree import PathNode
     from ferret.models import AggregatedStats, RunInfo, Trace, TraceNode
-    from ferret.tree import PathNode
 
 _DEPTH = 8
 _DEEPEST = 200
@@ -121,7 +121,7 @@ def analyze(
 
 
 def _print_names(info: RunInfo, stats: Sequence[AggregatedStats]) -> None:
-    from ferret.aggregate import ACCURACY  # noqa: PLC0415 - with NumPy
+    from ferret.analysis import ACCURACY  # noqa: PLC0415 - with NumPy
 
     print_json({"run": run_facts(info), "names": [asdict(one) for one in stats], "percentiles": ACCURACY})
 

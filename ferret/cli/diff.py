@@ -17,8 +17,8 @@ from ferret.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ferret.analysis.diff import NameDiff
     from ferret.cli.terminal import Watched
-    from ferret.diff import NameDiff
     from ferret.models import RunInfo
     from ferret.report import Report
 
@@ -76,7 +76,7 @@ def diff(
     """
     with ExitStack() as files:
         earlier, later, runs = _open(files, namespace, what)
-        from ferret.diff import compare  # noqa: PLC0415 - with the report
+        from ferret.analysis.diff import compare  # noqa: PLC0415 - with the report
 
         diffs = compare(*(_numbers(read, run) for read, run in zip((earlier, later), runs, strict=True)))
         slower = [] if fail_above is None else [one for one in diffs if one.slower_than(fail_above, min_calls)]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from ferret.analysis.tree import parents_of
 from ferret.export.columns import collect
 from ferret.export.text import frame_name
-from ferret.tree import parents_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -19,10 +19,10 @@ import numpy as np
 
 from ferret import __version__
 from ferret.ambient import format_id
+from ferret.analysis.tree import parents_of
 from ferret.export.columns import chunks, collect
 from ferret.export.facts import MAX_DEPTH, TagEncoder, beyond_depth, own_facts
 from ferret.export.text import harmless, json_bytes
-from ferret.tree import parents_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

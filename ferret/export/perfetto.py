@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import msgspec
 import numpy as np
 
+from ferret.analysis.tree import parents_of
 from ferret.export.columns import chunks, collect
 from ferret.export.facts import MAX_DEPTH, TagEncoder, beyond_depth, own_facts, special
 from ferret.export.protobuf import TIME_BYTES, double, fixed64, message, number, text, times, varint
 from ferret.export.tracks import lay_out
-from ferret.tree import parents_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

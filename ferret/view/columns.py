@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ferret.tree import parents_of
+from ferret.analysis.tree import parents_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

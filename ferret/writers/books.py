@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ferret.batch import Batch
-from ferret.counts import DROPPED, FAILED, WRITTEN, Counts
-from ferret.gaps import Gaps
+from ferret.ledger.counts import DROPPED, FAILED, WRITTEN, Counts
+from ferret.ledger.gaps import Gaps
 from ferret.models import DeliveryReport, Ledger
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Books:
     The numbers are not kept beside the spans but are the spans: what is pending is the length of the queue and of the
     batches in flight. A span moves by one atomic `append` or `popleft`, or under the lock, which `record` never takes.
 
-    What comes in, is written, fails or is dropped is also counted in cells that may survive the process (`ferret.live`).
+    What comes in, is written, fails or is dropped is also counted in cells that may survive the process
+    (`ferret.ledger.live`).
 
     `put`, `drop_newest`, `drop_oldest` and `count_dropped` may be called from anywhere at any time; the rest takes the lock.
     """

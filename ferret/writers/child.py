@@ -13,8 +13,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from ferret import live
-from ferret.live import Hold
+from ferret.ledger import live
+from ferret.ledger.live import Hold
 from ferret.writers import frames
 from ferret.writers.frames import Kind
 
@@ -135,7 +135,7 @@ class _Server:
 
     def abandoned(self) -> None:
         """The parent is gone without a word: the run keeps no end, but what the parent had counted."""
-        from ferret.fates import last_ledger  # noqa: PLC0415 - see above
+        from ferret.ledger.fates import last_ledger  # noqa: PLC0415 - see above
 
         self._hold_on()
         life = None if self._hold is None else self._hold.read()

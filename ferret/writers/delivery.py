@@ -18,8 +18,8 @@ import tenacity
 from ferret.ambient import delivering
 from ferret.batch import Batch
 from ferret.errors import RejectedError
-from ferret.fates import settle
 from ferret.forkgate import ForkGate
+from ferret.ledger.fates import settle
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens, place_of
 from ferret.tags import plain_text

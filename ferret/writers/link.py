@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ferret
 from ferret import errors
-from ferret.live import Hold
+from ferret.ledger.live import Hold
 from ferret.writers import frames
 from ferret.writers.frames import Kind
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ferret import live
 from ferret.errors import ConfigError
+from ferret.ledger import live
 from ferret.plugins import SinkSpec, plugins
 from ferret.tags import plain_text
 from ferret.writers import frames

@@ -10,9 +10,10 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ferret import ambient, lifecycle, live
+from ferret import ambient, lifecycle
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
+from ferret.ledger import live
 from ferret.writers.batching import Batcher
 from ferret.writers.books import Books
 from ferret.writers.delivery import Delivery, Refusal, process_info

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from support import WAIT_S
 
-from ferret import Profiler, Report, counts, live
+from ferret import Profiler, Report
+from ferret.ledger import counts, live
 from ferret.models import ProcessFate, RunInfo
 
 WRITERS = ["sync", "threaded", "bounded", "process"]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from programs import THREADS, Held, Spans, Track, programs, stored
 from support import record
 
-from ferret.aggregate import calltree
-from ferret.aggregate import chunks as chunking
-from ferret.aggregate.chunks import NameIndex, chunk_of, chunks
-from ferret.aggregate.percentiles import EXACT, PERCENTS, Percentiles
-from ferret.aggregate.selftime import SelfTimes
+from ferret.analysis import calltree
+from ferret.analysis import chunks as chunking
+from ferret.analysis.chunks import NameIndex, chunk_of, chunks
+from ferret.analysis.percentiles import EXACT, PERCENTS, Percentiles
+from ferret.analysis.selftime import SelfTimes
 from ferret.batch import Batch, Origin
 from ferret.report import Report
 from ferret.segment import Segment
@@ -26,9 +26,9 @@ from ferret.sinks.memory import MemorySink
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ferret.analysis.tree import PathNode
     from ferret.models import TraceNode
     from ferret.span import Record
-    from ferret.tree import PathNode
 
 
 @pytest.fixture(params=[1, 3, 1 << 16], ids=["chunks of a segment", "chunks of 3 spans", "one chunk"])

@@ -14,8 +14,8 @@ import pytest
 from support import THREADS, record
 from test_cli import FAILED, SECOND, START, ferret, on_a_terminal, rows
 
+from ferret.analysis.diff import NameDiff, compare
 from ferret.batch import Batch, Origin
-from ferret.diff import NameDiff, compare
 from ferret.errors import FormatError
 from ferret.models import AggregatedStats, ProcessInfo
 from ferret.report import Report, RunNotFoundError

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from ferret.cli.tables import ledger_line, runs_table
-from ferret.counts import BLOCK, CLAIMED, DROPPED, FAILED, WRITTEN, Counts
-from ferret.fates import UNTOLD, last_ledger
-from ferret.live import Life
+from ferret.ledger.counts import BLOCK, CLAIMED, DROPPED, FAILED, WRITTEN, Counts
+from ferret.ledger.fates import UNTOLD, last_ledger
+from ferret.ledger.live import Life
 from ferret.models import Ledger, ProcessFate, ProcessInfo, RunInfo
 
 

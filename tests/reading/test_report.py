@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ferret.analysis.tree import PathNode
     from ferret.models import AggregatedStats, TraceNode
     from ferret.segment import Segment
     from ferret.span import Record
-    from ferret.tree import PathNode
 
 SECOND = 1_000_000_000
 START = 1_700_000_000

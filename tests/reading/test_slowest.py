@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from programs import THREADS, Held, Spans, programs, stored
 from support import record
 
-from ferret.aggregate import chunks as chunking
+from ferret.analysis import chunks as chunking
 from ferret.batch import Batch, Origin
 from ferret.report import Report
 from ferret.sinks.memory import MemorySink

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferret import Profiler, live
-from ferret.counts import BLOCK, CLAIMED, FAILED, MOST_CLAIMED, RETIRING, Counts
+from ferret import Profiler
+from ferret.ledger import live
+from ferret.ledger.counts import BLOCK, CLAIMED, FAILED, MOST_CLAIMED, RETIRING, Counts
 
 
 def bounds(counts: Counts) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from support import ScriptedSink
 
 from ferret import Profiler, Report
 from ferret.batch import Batch
-from ferret.gaps import MOST_GAPS, SEVERAL, Gaps
+from ferret.ledger.gaps import MOST_GAPS, SEVERAL, Gaps
 from ferret.models import Ledger, ProcessFate
 from ferret.sinks.memory import MemorySink
 from ferret.writers import delivery

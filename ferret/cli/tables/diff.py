@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ferret.diff import NameDiff
+    from ferret.analysis.diff import NameDiff
     from ferret.models import AggregatedStats
 
 _NOTABLE = 0.05

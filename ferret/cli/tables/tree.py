@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ferret.tree import PathNode
+    from ferret.analysis.tree import PathNode
 
 
 def tree_table(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ferret.aggregate.chunks import find
+from ferret.analysis.chunks import find
 
 if TYPE_CHECKING:
-    from ferret.aggregate.chunks import Bools, Chunk, UInt64
+    from ferret.analysis.chunks import Bools, Chunk, UInt64
     from ferret.segment import Int64
 
 OPEN_PARENTS: Final = 1 << 17

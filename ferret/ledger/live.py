@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ferret.counts import BLOCK, CELLS_AT, CLAIMED, COUNTS, DROPPED, FAILED, RETIRING, WRITTEN
+from ferret.ledger.counts import BLOCK, CELLS_AT, CLAIMED, COUNTS, DROPPED, FAILED, RETIRING, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ferret.counts import Counts
+    from ferret.ledger.counts import Counts
 
 MEMORY = "/dev/shm"  # noqa: S108 - the folder in it is made with mode 0700, and refused unless it is ours
 """A file system that is memory."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ferret.tree import PathNode
+from ferret.analysis.tree import PathNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from ferret.aggregate import chunks as chunking
-from ferret.aggregate.chunks import find
-from ferret.aggregate.families import Families
+from ferret.analysis import chunks as chunking
+from ferret.analysis.chunks import find
+from ferret.analysis.families import Families
 from ferret.errors import FormatError
 from ferret.models import SpanModel, Trace, TraceNode
 from ferret.sinks.backwards import NEVER, with_horizon
@@ -18,7 +18,7 @@ from ferret.sinks.backwards import NEVER, with_horizon
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ferret.aggregate.chunks import Bools
+    from ferret.analysis.chunks import Bools
     from ferret.batch import SpanData
     from ferret.segment import Int64, Segment
     from ferret.sinks.base import Readable

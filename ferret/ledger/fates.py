@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ferret import live
+from ferret.ledger import live
 from ferret.models import Ledger, ProcessFate, ProcessInfo
 from ferret.sinks.base import KeepsRuns, Readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ferret.live import Life
+    from ferret.ledger.live import Life
     from ferret.sinks.summary import SegmentSummary
 
 UNTOLD = "untold"

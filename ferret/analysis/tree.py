@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from ferret.aggregate.families import parents_of
+from ferret.analysis.families import parents_of
 from ferret.models import SpanModel, TraceNode
 
 if TYPE_CHECKING:

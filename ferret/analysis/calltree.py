@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from ferret.aggregate import chunks as chunking
-from ferret.aggregate.chunks import NameIndex, chunk_of, find, joined
-from ferret.aggregate.families import Families
-from ferret.aggregate.paths import COUNT, DEEPER, ERRORS, ROOT, SELF, TOTAL, Paths
+from ferret.analysis import chunks as chunking
+from ferret.analysis.chunks import NameIndex, chunk_of, find, joined
+from ferret.analysis.families import Families
+from ferret.analysis.paths import COUNT, DEEPER, ERRORS, ROOT, SELF, TOTAL, Paths
 from ferret.sinks.backwards import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ferret.aggregate.chunks import Chunk, UInt64
+    from ferret.analysis.chunks import Chunk, UInt64
+    from ferret.analysis.tree import PathNode
     from ferret.segment import Int64, Segment
-    from ferret.tree import PathNode
 
 MISSING: Final = 1 << 14
 """So many parents that were not seen may be awaited at a time. Beyond that, what is below the one that has been awaited

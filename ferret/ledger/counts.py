@@ -1,6 +1,6 @@
 """How many spans a profiler was handed, and what became of them: numbers that anybody may increase, without a lock.
 
-`ferret.live` keeps them where they survive the process.
+`ferret.ledger.live` keeps them where they survive the process.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferret.aggregate.chunks import NameIndex, chunks
-from ferret.aggregate.percentiles import Percentiles
-from ferret.aggregate.selftime import SelfTimes
+from ferret.analysis.chunks import NameIndex, chunks
+from ferret.analysis.percentiles import Percentiles
+from ferret.analysis.selftime import SelfTimes
 from ferret.models import AggregatedStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ferret.aggregate.chunks import Chunk
+    from ferret.analysis.chunks import Chunk
     from ferret.segment import Segment
 
 _INT64 = np.iinfo(np.int64)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ferret.fates import Stored, fate, unheard_of
+from ferret.ledger.fates import Stored, fate, unheard_of
 from ferret.models import RunInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ferret.live import Life
+    from ferret.ledger.live import Life
     from ferret.models import ProcessInfo
     from ferret.sinks.summary import SegmentSummary
 
