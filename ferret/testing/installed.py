@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import types
-from collections.abc import Callable, Iterable
 from contextlib import chdir
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -17,6 +16,7 @@ from ferret.plugins import SinkSpec, plugins
 from ferret.testing import SinkContract, WriterContract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from ferret.batch import SpanData
@@ -88,7 +88,7 @@ class Installed:
         """Add the contracts' tests to those that were found."""
         laws = _Laws.from_parent(session, name=NODE, path=session.config.rootpath, nodeid=NODE)
         laws.classes = self.classes
-        items.extend(item for item in session.genitems(laws) if isinstance(item, pytest.Item))
+        items.extend(session.genitems(laws))
 
 
 class _Laws(pytest.Module):
@@ -123,9 +123,11 @@ def _pair(text: str) -> tuple[str, str]:
 def _attributes(contract: type) -> dict[str, type]:
     """What may be set, and its type as far as that is plain."""
     plain = {bool, int, float, dict}
-    kinds = {"sink_options": dict} if issubclass(contract, SinkContract) else {"options": dict}
+    kinds: dict[str, type] = {"sink_options": dict} if issubclass(contract, SinkContract) else {"options": dict}
     for one in contract.__mro__[:-1]:
-        kinds |= {name: type(value) for name, value in vars(one).items() if type(value) in plain and name[0] != "_"}
+        kinds.update(
+            {name: type(value) for name, value in vars(one).items() if type(value) in plain and name[0] != "_"}
+        )
     return kinds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import wraps
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,8 +24,7 @@ except ModuleNotFoundError:  # pragma: no cover - tried in an environment of its
     hypothesis = stateful = None  # type: ignore[assignment]
     HypothesisException = ()  # type: ignore[assignment,misc]
 
-SHRINK_S: Final = 10.0
-"""How long a shorter sequence is looked for, once one was found that breaks a law."""
+RETURNS = "no call hangs"
 
 
 class BrokenLawError(AssertionError):
@@ -98,23 +97,25 @@ def told[**P, R](step: Callable[P, R]) -> Callable[P, R]:
         machine: Any = args[0]
         try:
             return step(*args, **kwargs)
-        except (Exception, pytest.fail.Exception) as error:
+        except (Exception, pytest.fail.Exception) as raised:  # noqa: BLE001 - raised again
+            hung = isinstance(raised, pytest.fail.Exception)  # `in_time` says what did not return
+            error = BrokenLawError(RETURNS, machine.story.steps, "an answer", raised) if hung else raised
             if not isinstance(error, HypothesisException):
                 machine.broken = True
                 machine.trial.failed(error, machine.story)
-            raise
+            raise error from None
 
     return run
 
 
-def run_laws(machine: Any, *, examples: int, steps: int) -> None:
+def run_laws(machine: Any, *, examples: int, steps: int, shrink_s: float) -> None:
     """Try random sequences of a state machine's rules; if one breaks a law, look for a shorter one and tell that.
 
     Its rules are decorated with `told`, and it has a `story`.
     """
     if hypothesis is None:
         pytest.skip("random sequences need hypothesis: pip install hypothesis")
-    trial = Trial()
+    trial = Trial(shrink_s)
 
     class Tried(machine):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -132,15 +133,21 @@ def run_laws(machine: Any, *, examples: int, steps: int) -> None:
     except (Exception, pytest.fail.Exception):
         if trial.worst is None:
             raise
-        if isinstance(trial.worst, BrokenLawError):
-            pytest.fail(str(trial.worst), pytrace=False)
-        raise trial.worst from None
+    if isinstance(trial.worst, BrokenLawError):
+        pytest.fail(str(trial.worst), pytrace=False)
+    if trial.worst is not None:
+        raise trial.worst
 
 
 class Trial:
-    """What random sequences have found so far."""
+    """What random sequences have found so far.
 
-    def __init__(self) -> None:
+    Args:
+        shrink_s: how long a shorter sequence is looked for, once one was found that breaks a law.
+    """
+
+    def __init__(self, shrink_s: float) -> None:
+        self._shrink_s = shrink_s
         self.worst: BaseException | None = None
         self._steps = 0
         self._until = float("inf")
@@ -153,7 +160,7 @@ class Trial:
     def failed(self, error: BaseException, story: Story) -> None:
         """Keep the failure with the shortest story."""
         if self.worst is None:
-            self._until = time.monotonic() + SHRINK_S
+            self._until = time.monotonic() + self._shrink_s
         if self.worst is None or len(story.steps) <= self._steps:
             self._steps = len(story.steps)
             if not isinstance(error, BrokenLawError):

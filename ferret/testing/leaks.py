@@ -55,7 +55,9 @@ def _running() -> dict[object, str]:
 def _children() -> list[int]:
     """The children that have not ended."""
     own = os.getpid()
-    return [number for number in _processes() if (fields := _status(number)) and fields[1] == own and fields[0] not in "ZX"]
+    return [
+        number for number in _processes() if (fields := _status(number)) and fields[1] == own and fields[0] not in "ZX"
+    ]
 
 
 def _processes() -> list[int]:

@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="An attribute of SinkContract or WriterContract, such as persistent=false, options={\"max_queue\":5000} or "
+        help='An attribute of SinkContract or WriterContract, such as persistent=false, options={"max_queue":5000} or '
         "stored=my_package.reading:spans_of, which is called with the sink. May be given several times.",
     )
 

@@ -42,7 +42,7 @@ def profiler_of(make_writer: Callable[[Sink, Settings], Writer], sink: Sink | st
 
     class Tried(Profiler):
         def _make_writer(self) -> Writer:
-            return make_writer(self._sink, self.settings)  # type: ignore[arg-type] - by name, where the writer opens it
+            return make_writer(self._sink, self.settings)  # type: ignore[arg-type]  # by name, for one that opens it
 
     return Tried(sink=sink, **options)
 

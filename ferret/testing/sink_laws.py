@@ -21,7 +21,7 @@ from ferret.testing.scenes import NAMES, OUTCOMES, TAGS, TASKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ferret.batch import Batch
+    from ferret.batch import Batch, SpanData
     from ferret.sinks.base import Sink
     from ferret.testing.laws import Trial
     from ferret.testing.sinks import SinkContract
@@ -103,7 +103,9 @@ class SinkLaws(RuleBasedStateMachine):
         """A batch breaks while the sink reads it, and perhaps comes again in a sound state."""
         sound %= count
         batch = self._batch("one", count, 0)
-        self.story.tell(f"batch {batch.sequence} of 'one' was written, and its span {sound} of {count} could not be read")
+        self.story.tell(
+            f"batch {batch.sequence} of 'one' was written, and its span {sound} of {count} could not be read"
+        )
         said = BrittleBatch(batch, sound).write_to(self.sink)
         if said == "lied":
             raise BrokenLawError(WHOLE, self.story.steps, "an exception", "none")
@@ -141,7 +143,7 @@ class SinkLaws(RuleBasedStateMachine):
     @told
     def open_again(self) -> None:
         """Close it without a flush, and open another on the same target."""
-        in_time(self.sink.close, "closing", self.contract.patience_s)
+        in_time(self.sink.close, "close()", self.contract.patience_s)
         self.sink = self.contract.reopen_sink(self.home)
         self.story.tell("the sink was closed, another was opened on its target, and everything was read")
         self._look(KEPT)
@@ -150,7 +152,7 @@ class SinkLaws(RuleBasedStateMachine):
         found = defaultdict(list)
         for span in self.contract.stored(self.home, self.sink):
             found[span.run_id].append(span)
-        expected = defaultdict(list)
+        expected: dict[str, list[SpanData]] = defaultdict(list)
         for batch in self.written:
             expected[batch.origin.run_id] += list(batch)
         for run in sorted(found.keys() | expected.keys()):
@@ -167,7 +169,10 @@ class SinkLaws(RuleBasedStateMachine):
                 self.sink.flush()
                 self.story.tell("flush, and everything was read")
                 self._look(ONCE)
+                self.story.tell("the sink was closed")
+                in_time(self.sink.close, "close()", self.contract.patience_s)
+            else:
+                with suppress(Exception):
+                    self.sink.close()
         finally:
-            with suppress(BaseException):
-                in_time(self.sink.close, "closing", self.contract.patience_s)
             shutil.rmtree(self.home, ignore_errors=True)

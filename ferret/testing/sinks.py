@@ -38,6 +38,7 @@ class SinkContract:
         tolerance_s: seconds by which a stored time may differ, for a sink that keeps, say, whole microseconds.
         patience_s: seconds after which something hangs.
         examples: how many random sequences of calls are tried.
+        shrink_s: seconds in which a shorter one is looked for, once one fails.
     """
 
     persistent: ClassVar[bool] = True
@@ -45,6 +46,7 @@ class SinkContract:
     tolerance_s: ClassVar[float] = 0.0
     patience_s: ClassVar[float] = WAIT_S
     examples: ClassVar[int] = 25
+    shrink_s: ClassVar[float] = 10.0
 
     # -- what to override --------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class SinkContract:
         from ferret.testing.sink_laws import SinkLaws  # noqa: PLC0415 - it is made of hypothesis
 
         life = type("Life", (SinkLaws,), {"contract": self, "folder": tmp_path})
-        run_laws(life, examples=self.examples, steps=15)
+        run_laws(life, examples=self.examples, steps=15, shrink_s=self.shrink_s)
 
     def test_a_killed_process_leaves_whole_batches(self, tmp_path: Path) -> None:
         """After a SIGKILL at any moment, what write returned from is there, whole, and a later sink goes on."""

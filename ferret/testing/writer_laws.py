@@ -153,9 +153,14 @@ class WriterLaws(RuleBasedStateMachine):
                 self.report = self.contract.close(self.profiler)
                 self.story.tell("the profiler was closed")
             ledger = self._look()
+            for attempts in self.sink.attempts.values():
+                for again in attempts[1:]:
+                    self.story.law(SAME, attempts[0], again)
             stored = self.sink.spans
             numbers = Counter(span.tags["n"] for span in stored)
-            self.story.law(ONCE, [], [f"span {number}, {times} times" for number, times in numbers.items() if times > 1])
+            self.story.law(
+                ONCE, [], [f"span {number}, {times} times" for number, times in numbers.items() if times > 1]
+            )
             doubtful = len(numbers) - ledger.written  # stored by a write that raised, and then given up
             if not 0 <= doubtful <= ledger.failed:
                 raise BrokenLawError(CONSERVED, self.story.steps, f"{ledger.written} spans", f"{len(numbers)} spans")
@@ -167,9 +172,6 @@ class WriterLaws(RuleBasedStateMachine):
                 by_thread[span.thread_id].append(span.tags["n"])
             for found in by_thread.values():
                 self.story.law(ORDER, sorted(found), found)
-            for attempts in self.sink.attempts.values():
-                for again in attempts[1:]:
-                    self.story.law(SAME, attempts[0], again)
 
 
 def _missing(numbers: set[int]) -> str:

@@ -45,6 +45,7 @@ class WriterContract:
         delivers_in_caller: whether the program itself waits for the sink. A sink that hangs is then not tried.
         patience_s: seconds after which something hangs.
         examples: how many random programs are tried.
+        shrink_s: seconds in which a shorter one is looked for, once one fails.
     """
 
     writer: ClassVar[str | Callable[[Any, Any], Writer] | None] = None
@@ -52,6 +53,7 @@ class WriterContract:
     delivers_in_caller: ClassVar[bool] = False
     patience_s: ClassVar[float] = WAIT_S
     examples: ClassVar[int] = 25
+    shrink_s: ClassVar[float] = 10.0
 
     # -- what to override --------------------------------------------------------------------------
 
@@ -152,8 +154,9 @@ class WriterContract:
         from ferret.testing.writer_laws import WriterLaws  # noqa: PLC0415 - it is made of hypothesis
 
         program = type("Program", (WriterLaws,), {"contract": self})
-        far = getattr(self._factory(), "opens_sink", False)  # each program starts another interpreter
-        run_laws(program, examples=max(1, self.examples // 5) if far else self.examples, steps=12)
+        starts = getattr(self._factory(), "opens_sink", False)  # each program starts another interpreter
+        examples = max(1, self.examples // 5) if starts else self.examples
+        run_laws(program, examples=examples, steps=12, shrink_s=self.shrink_s)
 
     def test_the_ledger_adds_up_at_every_look(self) -> None:
         """Whoever looks, while others record and the sink writes, finds every span in exactly one place."""
