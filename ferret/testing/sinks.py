@@ -14,7 +14,7 @@ from ferret.models import Ledger, ProcessInfo
 from ferret.sinks.base import KeepsRuns, Readable, Reopens, Sink
 from ferret.testing.brittle import BrittleBatch
 from ferret.testing.laws import run_laws
-from ferret.testing.patience import WAIT_S, in_child, in_time
+from ferret.testing.patience import WAIT_S, Flag, in_background, in_child, in_time
 from ferret.testing.records import facts, make_batch, spans_in
 from ferret.testing.scenes import hostile_batch, record_tree
 from ferret.testing.storage import fill_the_disk, killed_while_it_writes, numbered
@@ -289,6 +289,33 @@ class SinkContract:
         finally:
             profiler.close()
         assert sorted(found) == ["after", "before", "in the child"]
+
+    def test_a_forked_child_goes_on_after_its_parent_has_closed(self, tmp_path: Path) -> None:
+        """What a child writes is stored, also when its parent has closed the sink that both began with."""
+        self._needs_persistence()
+        self._needs_fork()
+        sink = self.make_sink(tmp_path)
+        if not (self.fork_safe or isinstance(sink, Reopens)):
+            sink.close()
+            pytest.skip(f"{type(sink).__name__} has no reopen(), and the class does not say fork_safe = True")
+        profiler = Profiler(sink=sink, writer="sync", batch_size=1)
+        profiler.start("before").end()
+        parent_closed, child_recorded = Flag(tmp_path / "parent"), Flag(tmp_path / "child")
+
+        def live() -> None:
+            profiler.start("in the child").end()
+            child_recorded.set()
+            assert parent_closed.wait(self.patience_s)
+            profiler.start("in the child, afterwards").end()
+            assert profiler.close().written == 2
+
+        with in_background(live, self.patience_s):
+            assert child_recorded.wait(self.patience_s), "the child did not record"
+            profiler.close()
+            parent_closed.set()
+        with closing(self.reopen_sink(tmp_path)) as again:
+            found = sorted(span.name for span in self.stored(tmp_path, again))
+        assert found == ["before", "in the child", "in the child, afterwards"]
 
     # -- how ---------------------------------------------------------------------------------------
 

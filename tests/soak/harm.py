@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LONGEST_S = 90.0
 """How long a program may take, however it is harmed."""
-ORPHANS_S = 40.0
+ORPHANS_S = 60.0
 """How long what it began may take to end after it."""
 
 LOCKER = """
@@ -194,7 +194,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self._signal(program.pid, signal.SIGUSR1)  # have it tell where its threads are
             time.sleep(1)
-            self.happened.violations.append(f"the program did not end within {LONGEST_S:g} s; its stderr says where it is")
+            self.happened.violations.append(
+                f"the program did not end within {LONGEST_S:g} s; its stderr says where it is"
+            )
             self._end_all()
             return program.wait()
 

@@ -13,7 +13,7 @@ def issued(seed: int, worker: str, number: int) -> tuple[str, dict[str, Any]]:
     dice = random.Random(f"{seed}/{worker}/{number}")
     tags: dict[str, Any] = {"w": worker, "n": number, "v": dice.getrandbits(70), "x": dice.random()}
     if dice.random() < 0.3:
-        tags["text"] = dice.choice(["", "é\n\0\u2028\"\\", "long " * dice.randint(1, 200)])
+        tags["text"] = dice.choice(["", 'é\n\0\u2028"\\', "long " * dice.randint(1, 200)])
     if dice.random() < 0.2:
         tags["deep"] = {"list": [1, [2.5, {"three": None}], True], "": {}}
     return dice.choice(NAMES), tags

@@ -170,7 +170,9 @@ class _Case:
             if not report["written"] <= by_process[process] <= report["written"] + report["failed"]:
                 wrong.append(f"close() of {process} says {report['written']} written; {by_process[process]} are stored")
             if process in stored and stored[process].written != report["written"]:
-                wrong.append(f"close() of {process} says {report['written']} written, its ledger {stored[process].written}")
+                wrong.append(
+                    f"close() of {process} says {report['written']} written, its ledger {stored[process].written}"
+                )
         self.verdict.found(f"reports of close() that {self.name} does not bear out", wrong)
 
     def _endings(self, processes: list[ProcessInfo], owed: dict[str, int]) -> None:

@@ -68,15 +68,17 @@ def draw(seed: int) -> Plan:
         "handle_sigterm": True,
     }
     kinds = ["raise", "doubt", "hang", *(["die"] if writer == "process" else [])]
-    shares = {"raise": 0.15, "doubt": 0.15, "hang": 0.05, "die": 0.04}
-    sink_faults = {kind: shares[kind] * dice.random() for kind in kinds if dice.random() < 0.4}
+    # a batch that fails waits 0.1 s and more for its next attempt: with small batches that adds up
+    most = 0.3 if options["batch_size"] >= 50 else 0.03
+    shares = {"raise": most, "doubt": most, "hang": most / 3, "die": most / 3}
+    sink_faults = {kind: shares[kind] * dice.random() for kind in kinds if dice.random() < 0.5}
     return Plan(
         seed=seed,
         writer=writer,
         sink=sink,
         options=options,
         threads=dice.randint(1, 4),
-        spans=dice.choice([40, 200, 800]),
+        spans=dice.choice([100, 300, 800]) if options["batch_size"] >= 50 else dice.choice([40, 200]),
         pause=dice.choice([0.0005, 0.002, 0.005]),
         children=dice.choices(["fork", "spawn", "mp-fork", "program"], k=dice.choice([0, 0, 1, 1, 2, 3])),
         ending=dice.choice(["close", "close", "return", "raise", "exit", "os._exit"]),
@@ -88,6 +90,6 @@ def draw(seed: int) -> Plan:
 def _harms(dice: random.Random, writer: str) -> list[Harm]:
     kinds = ["kill", "term", "int", "stop", "kill-fork", "full", "full", "locked", "locked"]
     kinds += ["kill-child"] * 3 if writer == "process" else []
-    chosen = dice.choices(kinds, k=dice.choice([0, 1, 1, 2, 3]))
-    harms = [Harm(kind, round(dice.uniform(0, 1.2), 3), round(dice.uniform(0.05, 0.8), 3)) for kind in chosen]
+    chosen = dice.choices(kinds, k=dice.choice([0, 1, 1, 2, 2, 3]))
+    harms = [Harm(kind, round(dice.uniform(0, 0.8), 3), round(dice.uniform(0.05, 0.8), 3)) for kind in chosen]
     return sorted(harms, key=lambda harm: harm.at)

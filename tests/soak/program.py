@@ -110,24 +110,25 @@ class Process:
         return name, {**tags, "up": parent, "a": perf_counter_ns()}
 
     def _by_hand(self, worker: str, number: int, dice: random.Random) -> int:
-        for number in range(number + 1, number + 1 + dice.randint(1, 20)):
-            name, tags = self._tags(worker, number)
+        count = dice.randint(1, 20)
+        for own in range(number + 1, number + 1 + count):
+            name, tags = self._tags(worker, own)
             span = self.profiler.start(name, tags)
             span.annotate(b=perf_counter_ns(), c=perf_counter_ns())
             span.end()
-        return number
+        return number + count
 
     def _nested(self, worker: str, number: int, dice: random.Random) -> int:
-        outer = number + 1
+        outer, count = number + 1, dice.randint(0, 5)
         name, tags = self._tags(worker, outer)
         with self.profiler.measure(name, tags) as span:
             span.annotate(b=perf_counter_ns())
-            for number in range(outer + 1, outer + 1 + dice.randint(0, 5)):
-                name, tags = self._tags(worker, number, outer)
+            for own in range(outer + 1, outer + 1 + count):
+                name, tags = self._tags(worker, own, outer)
                 with self.profiler.measure(name, tags) as inner:
                     inner.annotate(b=perf_counter_ns(), c=perf_counter_ns())
             span.annotate(c=perf_counter_ns())
-        return max(outer, number)
+        return outer + count
 
     def _in_tasks(self, worker: str, number: int, dice: random.Random) -> int:
         count = dice.randint(1, 8)

@@ -1,9 +1,9 @@
-"""Random programs and random faults, judged one by one: `make soak`, or `python tests/soak/soak.py --seed 7` to replay one."""
+"""Random programs and random faults, judged one by one: `make soak`; `python tests/soak/soak.py --seed 7` replays one."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import platform
 import random
 import shutil
@@ -140,8 +140,9 @@ def main() -> int:
     if not totals.guilty:
         shutil.rmtree(home)
     if options.result:
-        when = datetime.datetime.now(datetime.UTC).date()
-        head = f"{when}, ferret {ferret.__version__}, Python {platform.python_version()} on {platform.system()}, seeds from {first}"
+        when = dt.datetime.now(dt.UTC).date()
+        where = f"Python {platform.python_version()} on {platform.system()}"
+        head = f"{when}, ferret {ferret.__version__}, {where}, seeds from {first}"
         options.result.write_text(f"{head}\n{summary}\n")
     return 1 if totals.guilty else 0
 
