@@ -3,6 +3,7 @@
 VENV ?= .venv
 EXTRAS ?= dev
 WRITER ?= threaded
+SECONDS ?= 600
 PYTHON ?=# an interpreter to use instead of the newest found
 
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest bench clean
+.PHONY: help setup browser demo test lint format types docs pytest soak bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +74,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 
 pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
+
+soak: setup ## Random programs under random faults, judged one by one, for SECONDS (600)
+	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) --result docs/soak-result.txt
 
 bench: setup ## Measure what recording costs, beside a floor in the same run (takes some minutes)
 	$(BIN)/python benchmarks/run.py
