@@ -138,7 +138,7 @@ def test_the_judge_notices_a_damaged_database(tmp_path: Path) -> None:
     happened = Running(plan, tmp_path).run()
     assert judge(plan, happened, tmp_path).violations == []
     with closing(sqlite3.connect(tmp_path / "trace.db")) as db:
-        key = db.execute("SELECT key FROM __beaver_blobs__ LIMIT 1").fetchone()[0]
+        key = db.execute("SELECT key FROM __beaver_blobs__ WHERE key LIKE 'soak%' LIMIT 1").fetchone()[0]
         db.execute("DELETE FROM __beaver_blobs__ WHERE key = ?", [key])
         db.commit()
     assert any("acknowledged, and not in" in one for one in judge(plan, happened, tmp_path).violations)
