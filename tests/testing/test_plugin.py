@@ -185,7 +185,9 @@ def test_leaks_a_file(ferret_no_leaks, tmp_path):
 def test_fixtures_are_there_without_an_import(tmp_path: Path) -> None:
     """And the leak check names what was left behind."""
     done = run(tmp_path, "-v", "-p", "no:unraisableexception", test_own=FIXTURES)
-    outcomes = {line.split()[0].partition("::")[2]: line.split()[1] for line in done.stdout.splitlines() if "%]" in line}
+    outcomes = {
+        line.split()[0].partition("::")[2]: line.split()[1] for line in done.stdout.splitlines() if "%]" in line
+    }
     assert [name for name, outcome in outcomes.items() if outcome == "PASSED"][:4] == [
         "test_memory", "test_shared", "test_clock", "test_gate",
     ]  # fmt: skip
