@@ -3,6 +3,7 @@
 VENV ?= .venv
 EXTRAS ?= dev
 WRITER ?= threaded
+SECONDS ?= 600
 PYTHON ?=# an interpreter to use instead of the newest found
 KINDS ?=# what `make bench` measures; everything unless given, such as KINDS="cost lag"
 ROUNDS ?= 3
@@ -15,7 +16,7 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest bench bench-compare bench-keep clean
+.PHONY: help setup browser demo test lint format types docs pytest soak bench bench-compare bench-keep clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +77,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 
 pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
+
+soak: setup ## Random programs under random faults, judged one by one, for SECONDS (600)
+	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) --result docs/soak-result.txt
 
 bench: setup ## Measure ferret beside its peers (tens of minutes; KINDS="cost lag", BENCH=--quick or --ours: less)
 	$(BIN)/python -m benchmarks.run $(KINDS) --rounds $(ROUNDS) $(BENCH)

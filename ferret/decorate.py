@@ -66,7 +66,7 @@ type _NewSpan = Callable[[tuple[Any, ...], dict[str, Any]], Span]
 
 def _measured_plainly(func: Callable[..., Any], recorder: Recorder, name: str) -> Callable[..., Any]:
     # The commonest decoration, unrolled: without a Span object and its three method calls a decorated call
-    # records in about two thirds of the time of a `with` (benchmarks/probe.py, `cost`).
+    # records in about two thirds of the time of a `with` (benchmarks/kinds/cost.py).
     current = recorder.current
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -135,7 +135,7 @@ class Span:
         self.end_ns = 0
 
     # The two methods below are plain and unrolled on purpose: each function call that they do not make is 40 to
-    # 60 ns of about 900 (benchmarks/probe.py, `cost`).
+    # 60 ns of about 900 (benchmarks/kinds/cost.py).
 
     def __enter__(self) -> Span:
         if self.end_ns:

@@ -1,7 +1,7 @@
 """What `sys.monitoring` calls: the function recorder's hot path, on the program's time at the beginning and end of each call.
 
 Closures, plain and unrolled: a name that is a closure's own is found in 2 ns, an attribute in 10 to 20. Against methods with
-attributes that took a recorded call from 1.4 to 1.0 µs (benchmarks/functions.py). CPython calls none of them while
+attributes that took a recorded call from 1.4 to 1.0 µs (benchmarks/kinds/functions.py). CPython calls none of them while
 another is running in the same thread, so that what they call themselves is not recorded.
 """
 

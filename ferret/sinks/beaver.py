@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from beaver import BeaverDB
@@ -22,6 +24,7 @@ from ferret.sinks.beaver_file import prepare_file
 from ferret.sinks.beaver_reader import BeaverReader, run_prefix, runs_name
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
     from beaver import AsyncBeaverDB
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["BeaverReader", "BeaverSink", "open_db"]
 
 MEMORY = ":memory:"
+
+LETTING_GO_S = 1.0
+"""How long a forked child waits until SQLite has closed what it inherited."""
 
 INSERT_SEGMENT = "INSERT OR IGNORE INTO __beaver_blobs__ (store_name, key, data, metadata) VALUES (?, ?, ?, ?)"
 INSERT_RUN = "INSERT OR REPLACE INTO __beaver_dicts__ (dict_name, key, value) VALUES (?, ?, ?)"
@@ -54,6 +60,7 @@ class BeaverSink:
         self._path: str = MEMORY if target in {None, "", MEMORY} else os.path.abspath(str(target))
         self._owns_db = True
         self._namespace = namespace
+        self._process_id = os.getpid()
         self.db: BeaverDB = open_db(self._path)
 
     @classmethod
@@ -69,6 +76,7 @@ class BeaverSink:
         sink._path = _engine(db)._db_path
         sink._owns_db = False
         sink._namespace = namespace
+        sink._process_id = os.getpid()
         sink.db = db
         return sink
 
@@ -101,6 +109,8 @@ class BeaverSink:
 
     def reopen(self) -> BeaverSink:
         """The same file, opened afresh; a forked child of an in-memory database begins an empty one."""
+        if self._process_id != os.getpid():
+            _let_go(self.db)
         return BeaverSink(self._path, namespace=self._namespace)
 
     @property
@@ -135,6 +145,24 @@ class BeaverSink:
                 await engine.connection.execute(sql, values)
 
         _run(self.db, store)
+
+
+def _let_go(db: BeaverDB) -> None:
+    """In a forked child: have SQLite forget the parent's connection, before it opens one to the same file.
+
+    What SQLite knows of a file, it knows once for a process: a child that inherits a connection believes that it has locks
+    which only its parent has, and nobody else sees the child. When the parent closes, it takes itself for the last one, and
+    removes the write-ahead log that the child goes on writing to.
+    """
+    connection: sqlite3.Connection = _engine(db)._connection._connection
+    if connection.in_transaction:  # a sink that was at work for longer than a fork waits: closing would roll that back
+        return
+    # `close()` is for the thread that made it, which is the parent's; making it anew closes it, too. In a thread, as one that
+    # was inside SQLite at the fork may have held a lock that nobody will let go of.
+    closer = threading.Thread(target=connection.__init__, args=(MEMORY,), name="ferret-closer", daemon=True)  # type: ignore[misc]
+    with suppress(RuntimeError):  # no thread starts any more: then this process ends before its parent matters
+        closer.start()
+        closer.join(LETTING_GO_S)
 
 
 def _engine(db: BeaverDB) -> AsyncBeaverDB:

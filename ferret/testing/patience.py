@@ -8,12 +8,14 @@ import threading
 import time
 import traceback
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+    from pathlib import Path
 
 WAIT_S: Final = 20.0
 _POLL_S: Final = 0.002
@@ -49,8 +51,35 @@ def in_time[T](call: Callable[[], T], what: str, seconds: float = WAIT_S) -> T:
     return results[0]
 
 
+class Flag:
+    """An event that processes share: a file, which is there or not."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def set(self) -> None:
+        """Raise it."""
+        self._path.touch()
+
+    def wait(self, seconds: float = WAIT_S) -> bool:
+        """Wait for it; whether it was raised in time."""
+        deadline = time.monotonic() + seconds
+        while not self._path.exists():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+
 def in_child(work: Callable[[], None], seconds: float = WAIT_S) -> None:
     """Do the work in a forked child, and fail if it raises there or hangs."""
+    with in_background(work, seconds):
+        pass
+
+
+@contextmanager
+def in_background(work: Callable[[], None], seconds: float = WAIT_S) -> Generator[None]:
+    """Do the work in a forked child while the block runs, and fail if it raises there or hangs afterwards."""
     if not hasattr(os, "fork"):
         pytest.skip("there is no fork() here")
     with warnings.catch_warnings():
@@ -73,6 +102,7 @@ def in_child(work: Callable[[], None], seconds: float = WAIT_S) -> None:
         return bool(done)
 
     try:
+        yield
         wait_until(ended, "the forked child did not end", seconds)
     finally:
         if not statuses:

@@ -37,12 +37,12 @@ def hostile_batch() -> Batch:
     return make_batch(60, names=NAMES, tags=TAGS, outcomes=OUTCOMES, parents=[None, 0, 1], tasks=TASKS)
 
 
-def profiler_of(make_writer: Callable[[Sink, Settings], Writer], sink: Sink, options: dict[str, Any]) -> Profiler:
+def profiler_of(make_writer: Callable[[Sink, Settings], Writer], sink: Sink | str, options: dict[str, Any]) -> Profiler:
     """A real profiler, whose writer is made so rather than looked up among the plugins."""
 
     class Tried(Profiler):
         def _make_writer(self) -> Writer:
-            return make_writer(sink, self.settings)
+            return make_writer(self._sink, self.settings)  # type: ignore[arg-type]  # by name, for one that opens it
 
     return Tried(sink=sink, **options)
 
@@ -54,10 +54,6 @@ def record_tree(profiler: Profiler, count: int) -> list[tuple[str, dict[str, Any
             with profiler.measure("inner", {"n": number}):
                 pass
     return [*(("inner", {"n": number}) for number in range(count)), ("outer", {"of": count})]
-
-
-class Interruption(BaseException):
-    """What a sink should not raise. None of pytest's own, which would end the whole session."""
 
 
 class MeasuredSink(MemorySink):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import os
+from collections import Counter
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -10,9 +12,12 @@ import pytest
 from ferret.core import Profiler
 from ferret.models import Ledger, ProcessInfo
 from ferret.sinks.base import KeepsRuns, Readable, Reopens, Sink
-from ferret.testing.patience import in_child, in_time
+from ferret.testing.brittle import BrittleBatch
+from ferret.testing.laws import run_laws
+from ferret.testing.patience import WAIT_S, Flag, in_background, in_child, in_time
 from ferret.testing.records import facts, make_batch, spans_in
 from ferret.testing.scenes import hostile_batch, record_tree
+from ferret.testing.storage import fill_the_disk, killed_while_it_writes, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,11 +36,17 @@ class SinkContract:
             one that lives in its process; it is then not tried with a second sink, nor across a fork.
         fork_safe: whether a forked child may go on with the sink that it inherited. One with `reopen` need not say so.
         tolerance_s: seconds by which a stored time may differ, for a sink that keeps, say, whole microseconds.
+        patience_s: seconds after which something hangs.
+        examples: how many random sequences of calls are tried.
+        shrink_s: seconds in which a shorter one is looked for, once one fails.
     """
 
     persistent: ClassVar[bool] = True
     fork_safe: ClassVar[bool] = False
     tolerance_s: ClassVar[float] = 0.0
+    patience_s: ClassVar[float] = WAIT_S
+    examples: ClassVar[int] = 25
+    shrink_s: ClassVar[float] = 10.0
 
     # -- what to override --------------------------------------------------------------------------
 
@@ -62,9 +73,11 @@ class SinkContract:
 
     @pytest.fixture
     def sink(self, tmp_path: Path) -> Iterator[Sink]:
-        """A sink that is closed after the test."""
-        with closing(self.make_sink(tmp_path)) as sink:
-            yield sink
+        """A sink that is closed after the test; that closing works has a test of its own."""
+        sink = self.make_sink(tmp_path)
+        yield sink
+        with suppress(Exception, pytest.fail.Exception):
+            in_time(sink.close, "close()", self.patience_s)
 
     def test_it_has_the_methods_of_a_sink(self, sink: Sink) -> None:
         """A sink has write, flush and close."""
@@ -72,7 +85,13 @@ class SinkContract:
 
     def test_close_may_follow_at_once(self, tmp_path: Path) -> None:
         """A program that records nothing opens a sink and closes it."""
-        self.make_sink(tmp_path).close()
+        in_time(self.make_sink(tmp_path).close, "close()", self.patience_s)
+
+    def test_close_returns(self, tmp_path: Path) -> None:
+        """Close comes back, in the thread that wrote or in another."""
+        sink = self.make_sink(tmp_path)
+        self._write(sink, make_batch())
+        in_time(sink.close, "close()", self.patience_s)
 
     def test_what_is_written_is_found_unchanged(self, tmp_path: Path, sink: Sink) -> None:
         """Every attribute of every span comes back: hostile names, all of JSON, errors, parents, tasks, threads."""
@@ -147,6 +166,63 @@ class SinkContract:
             self._write(again, second)
             self._assert_stored(tmp_path, again, first, second)
 
+    def test_a_write_that_cannot_store_raises(self, sink: Sink) -> None:
+        """A batch that breaks while the sink reads it is not stored, and the sink says so, wherever it breaks."""
+        for sound in range(5):
+            said = BrittleBatch(make_batch(5, sequence=sound), sound).write_to(sink)
+            assert said != "lied", f"span {sound} of 5 could not be read, and write() returned as if all were stored"
+
+    def test_a_write_that_fails_stores_nothing(self, tmp_path: Path, sink: Sink) -> None:
+        """A batch is stored whole or not at all: after a failure nothing of it is found, and a retry stores it whole."""
+        batches = [make_batch(5, sequence=number) for number in range(5)]
+        for sound, batch in enumerate(batches):
+            kept = BrittleBatch(batch, sound).write_to(sink) == "kept"
+            sink.flush()
+            self._assert_stored(tmp_path, sink, *batches[: sound + kept])
+            self._write(sink, batch.again())
+        self._assert_stored(tmp_path, sink, *batches)
+
+    def test_every_sequence_of_calls_keeps_the_laws(self, tmp_path: Path) -> None:
+        """Random lives: batches, retries, batches that break, flushes, other threads, closing and opening again."""
+        pytest.importorskip("hypothesis", reason="random sequences need hypothesis: pip install hypothesis")
+        from ferret.testing.sink_laws import SinkLaws  # noqa: PLC0415 - it is made of hypothesis
+
+        life = type("Life", (SinkLaws,), {"contract": self, "folder": tmp_path})
+        run_laws(life, examples=self.examples, steps=15, shrink_s=self.shrink_s)
+
+    def test_a_killed_process_leaves_whole_batches(self, tmp_path: Path) -> None:
+        """After a SIGKILL at any moment, what write returned from is there, whole, and a later sink goes on."""
+        self._needs_persistence()
+        self._needs_fork()
+        written = 0
+        for seed in range(6):
+            first = seed * 1000
+            count = killed_while_it_writes(lambda: self.make_sink(tmp_path), first, seed, 0.03)
+            written += count
+            with closing(self.reopen_sink(tmp_path)) as sink:
+                sink.flush()
+                found = Counter(span.name for span in self.stored(tmp_path, sink))
+            own = {name: number for name, number in found.items() if first <= int(name.split()[1]) < first + 1000}
+            numbers = sorted(int(name.split()[1]) for name in own)
+            assert numbers[:count] == [*range(first, first + count)], "a batch that write() returned from is missing"
+            assert len(numbers) <= count + 1, "more is stored than was written"
+            for number in numbers:
+                assert own[f"batch {number}"] == len(numbered(number)), f"batch {number} is not whole"
+        assert written, "no batch was written before the kills"
+
+    def test_a_full_disk_costs_nothing_that_comes_again(self, tmp_path: Path) -> None:
+        """What a full disk keeps out is refused by an exception, and stored whole, once, when there is room again."""
+        self._needs_persistence()
+        self._needs_fork()
+
+        def used() -> int:
+            return max((path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()), default=0)
+
+        fill_the_disk(lambda: self.make_sink(tmp_path), used, 40)
+        with closing(self.reopen_sink(tmp_path)) as sink:
+            found = Counter(span.name for span in self.stored(tmp_path, sink))
+        assert found == {f"batch {number}": len(numbered(number)) for number in range(40)}
+
     def test_it_leaves_the_batch_as_it_was(self, sink: Sink) -> None:
         """A batch may go to other sinks too, and come again."""
         batch = hostile_batch()
@@ -158,10 +234,10 @@ class SinkContract:
         """A sink is made in one thread, and most writers use and close it in another."""
         sink, batch = self.make_sink(tmp_path), make_batch()
         try:
-            in_time(lambda: self._write(sink, batch), "writing from another thread")
+            in_time(lambda: self._write(sink, batch), "writing from another thread", self.patience_s)
             self._assert_stored(tmp_path, sink, batch)
         finally:
-            in_time(sink.close, "closing from another thread")
+            in_time(sink.close, "closing from another thread", self.patience_s)
 
     def test_the_facts_of_a_run_are_replaced_by_later_ones(self, sink: Sink) -> None:
         """The facts are given before the first batch and again at the end, and the last ones count."""
@@ -214,11 +290,43 @@ class SinkContract:
             profiler.close()
         assert sorted(found) == ["after", "before", "in the child"]
 
+    def test_a_forked_child_goes_on_after_its_parent_has_closed(self, tmp_path: Path) -> None:
+        """What a child writes is stored, also when its parent has closed the sink that both began with."""
+        self._needs_persistence()
+        self._needs_fork()
+        sink = self.make_sink(tmp_path)
+        if not (self.fork_safe or isinstance(sink, Reopens)):
+            sink.close()
+            pytest.skip(f"{type(sink).__name__} has no reopen(), and the class does not say fork_safe = True")
+        profiler = Profiler(sink=sink, writer="sync", batch_size=1)
+        profiler.start("before").end()
+        parent_closed, child_recorded = Flag(tmp_path / "parent"), Flag(tmp_path / "child")
+
+        def live() -> None:
+            profiler.start("in the child").end()
+            child_recorded.set()
+            assert parent_closed.wait(self.patience_s)
+            profiler.start("in the child, afterwards").end()
+            assert profiler.close().written == 2
+
+        with in_background(live, self.patience_s):
+            assert child_recorded.wait(self.patience_s), "the child did not record"
+            profiler.close()
+            parent_closed.set()
+        with closing(self.reopen_sink(tmp_path)) as again:
+            found = sorted(span.name for span in self.stored(tmp_path, again))
+        assert found == ["before", "in the child", "in the child, afterwards"]
+
     # -- how ---------------------------------------------------------------------------------------
 
     def _needs_persistence(self) -> None:
         if not self.persistent:
             pytest.skip("persistent = False: no second sink, and no forked child, shares the target")
+
+    @staticmethod
+    def _needs_fork() -> None:
+        if not hasattr(os, "fork"):
+            pytest.skip("there is no fork() here")
 
     @staticmethod
     def _write(sink: Sink, *batches: Batch) -> None:

@@ -81,6 +81,10 @@ class TestBoundedThatBlocks(WriterContract):
     options = {"overflow": "block", "max_queue": 8, "block_timeout": 20}  # noqa: RUF012 - as an author would write it
 
 
+class TestProcess(WriterContract):
+    writer = "process"
+
+
 def test_without_pytest_the_kit_says_what_to_install() -> None:
     """Ferret does not bring pytest, and does not need it: only importing the kit asks for it."""
     code = "import sys; sys.modules['pytest'] = None; import ferret, ferret.cli; import ferret.testing"

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from support import batch, record
 from ferret import Profiler, Report, StorageError
 from ferret.sinks.beaver import BeaverSink, close_db
 from ferret.sinks.beaver_reader import BeaverReader
+from ferret.testing.patience import Flag, in_background
 
 
 def test_a_file_is_made_for_its_owner_only(db: str) -> None:
@@ -237,3 +239,33 @@ def test_a_file_can_be_read_while_it_grows(db: str) -> None:
         producer.join()
     assert counts == sorted(counts)
     assert counts[-1] > counts[0]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["that has recorded", "that has not recorded yet"])
+def test_a_forked_child_outlives_its_parents_profiler(db: str, first: bool) -> None:
+    """The parent closes as if it were the last that has the file open; the child's spans are in the file all the same."""
+    profiler = Profiler(db, writer="sync", batch_size=1)
+    profiler.start("before").end()
+    folder = Path(db).parent
+    closed, recorded = Flag(folder / "closed"), Flag(folder / "recorded")
+
+    def live() -> None:
+        if first:
+            profiler.start("child").end()
+        recorded.set()
+        assert closed.wait()
+        for _ in range(20):
+            profiler.start("child").end()
+        assert profiler.flush()
+        assert profiler.close().written == 20 + first
+
+    with in_background(live):
+        assert recorded.wait()
+        profiler.close()
+        with Profiler(db, writer="sync", run_id="another") as another:
+            another.start("another").end()
+        closed.set()
+    assert [span.name for span in Report(db).spans(profiler.run_id)] == ["before", *["child"] * (20 + first)]
+    assert [span.name for span in Report(db).spans("another")] == ["another"]
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
