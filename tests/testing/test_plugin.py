@@ -191,6 +191,7 @@ def test_fixtures_are_there_without_an_import(tmp_path: Path) -> None:
     assert [name for name, outcome in outcomes.items() if outcome == "PASSED"][:4] == [
         "test_memory", "test_shared", "test_clock", "test_gate",
     ]  # fmt: skip
-    assert last_line(done).startswith("=") and " 3 errors" in last_line(done), done.stdout
+    assert last_line(done).startswith("="), done.stdout
+    assert " 3 errors" in last_line(done), done.stdout
     for left in ("thread 'forgotten'", "import time; time.sleep(8)", "forgotten.txt"):
         assert left in done.stdout
