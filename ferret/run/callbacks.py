@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import CodeType, TracebackType
 
     from ferret.run.calls import Call, Calls, Stack
-    from ferret.span import Recorder
+    from ferret.span import Record, Recorder
 
     type Callback = Callable[..., Any]
     type Begin = Callable[[CodeType], object]
@@ -51,6 +51,8 @@ class Callbacks(NamedTuple):
     """End the call of a generator or coroutine now, which could go on when the recording stops."""
     drop: Callable[[Call], None]
     """End the call of a generator or coroutine that was dropped, when it last ran."""
+    put_later: Callable[[], None]
+    """Record what could not be recorded at once, near the recursion limit."""
 
 
 def leave_out_of(trace: TracebackType) -> None:
@@ -84,6 +86,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
     next_id = ids.next_id
     frame_at = sys._getframe
     own_globals = globals()
+    later: list[Record] = []  # spans that ended so near the recursion limit that nothing could be called for them
 
     def on_start(code: CodeType, _offset: int) -> object:
         try:
@@ -120,11 +123,18 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         if took >= least_ns:
             loop = running_loop()
             task = None if loop is None else task_name(loop)
+            record = (span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested)
             try:
                 recorder.draw()
             except StopIteration:
-                recorder.claim()
-            append((span_id, below[0], name, start, end, stack.thread, task, None, None, 0, took - nested))
+                try:
+                    recorder.claim()
+                except RecursionError:
+                    later.append(record)
+                    return
+                if later:
+                    put_later()
+            append(record)
             if len(queue) >= gauge.alarm:
                 rouse()
 
@@ -159,7 +169,18 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             if name is not None:
                 parent_id = below[0] if more is None else more.parent_id
                 own = max(end - start - suspended - nested, 0)
-                put((span_id, parent_id, name, start, end, stack.thread, None, None, _TOO_DEEP, suspended, own))
+                later.append(
+                    (span_id, parent_id, name, start, end, stack.thread, None, None, _TOO_DEEP, suspended, own)
+                )
+
+    def put_later() -> None:
+        while later:
+            record = later.pop()
+            try:
+                put(record)
+            except RecursionError:
+                later.append(record)
+                return
 
     def end_with_care(stack: Stack, call: Call, end: int, outcome: bytes | None) -> None:
         span_id, start, nested, _, name, more = call
@@ -253,4 +274,4 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         _events.PY_RESUME: on_resume,
         _events.PY_THROW: on_resume,
     }
-    return Callbacks(by_event, cut, cut_suspended, drop)
+    return Callbacks(by_event, cut, cut_suspended, drop, put_later)

@@ -223,6 +223,7 @@ class FunctionTracer:
                     callbacks.cut_suspended(call)
         for key in list(self._calls.suspendable):
             self._forget_dropped(key)
+        callbacks.put_later()
 
     def _suspended(self) -> list[int]:
         """The keys of the generators and coroutines that are still there, and could go on."""
