@@ -173,10 +173,11 @@ class ProcessWriter(BoundedWriter):
             self._deaths = 0
 
     def _answer_flushes(self) -> None:
-        if self._flush_sent < self._flush_ticket and self._link.send(Kind.FLUSH, self._flush_ticket):
-            self._flush_sent = self._flush_ticket
+        ticket = self._flush_ticket  # read once: another flush may be asked for while this one is sent
+        if self._flush_sent < ticket and self._link.send(Kind.FLUSH, ticket):
+            self._flush_sent = ticket
         elif not self._link.alive:
-            self._answered(self._flush_ticket)  # all is stored, and a child that is gone holds nothing back
+            self._answered(ticket)  # all is stored, and a child that is gone holds nothing back
 
     # -- answers, in the reading thread ------------------------------------------------------------
 

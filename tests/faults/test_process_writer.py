@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from support import WAIT_S
 
 from ferret import ConfigError, LostSpansWarning, Profiler, Report, StorageError, plugins
 from ferret.sinks.memory import MemorySink
+from ferret.writers.frames import Kind
 
 TESTS = Path(__file__).parent.parent
 
@@ -286,3 +288,26 @@ def test_what_a_sink_prints_does_not_disturb_the_pipe(tmp_path: Path, capfd: pyt
         sys.path.remove(str(tmp_path))
     assert (tmp_path / "out").read_text() == "x"
     assert "writing 1" not in capfd.readouterr().out
+
+
+def test_a_flush_that_is_asked_for_while_another_is_being_answered_is_answered_too(db: str) -> None:
+    profiler = Profiler(db, writer="process")
+    writer: Any = profiler.writer
+    send, answers = writer._link.send, []
+
+    def slow_send(kind: Kind, payload: Any) -> bool:
+        sent: bool = send(kind, payload)
+        if kind is Kind.FLUSH and not answers:
+            answers.append(None)
+            profiler.start("second").end()
+            threading.Thread(target=lambda: answers.append(profiler.flush(timeout=3 * WAIT_S)), daemon=True).start()
+            wait_until(lambda: writer._flush_ticket > payload)
+        return sent
+
+    writer._link.send = slow_send
+    profiler.start("first").end()
+    assert profiler.flush(timeout=WAIT_S)
+    try:
+        wait_until(lambda: len(answers) > 1)
+    finally:
+        profiler.close()
