@@ -17,9 +17,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ferret.config import Settings
     from ferret.core import Profiler
-    from ferret.errors import ConfigError, FerretError, LostSpansWarning, PluginError, StorageError
+    from ferret.errors import ConfigError, FerretError, LostSpansWarning, PluginError, RejectedError, StorageError
     from ferret.hookspecs import hookimpl
-    from ferret.models import AggregatedStats, DeliveryReport, Ledger, RunInfo, SpanModel, TraceNode
+    from ferret.models import AggregatedStats, DeliveryReport, FlushResult, Ledger, RunInfo, SpanModel, TraceNode
     from ferret.report import Report
     from ferret.shared import configure, get_profiler, in_context, measure
     from ferret.span import Span
@@ -29,10 +29,12 @@ _HOMES = {
     "ConfigError": "errors",
     "DeliveryReport": "models",
     "FerretError": "errors",
+    "FlushResult": "models",
     "Ledger": "models",
     "LostSpansWarning": "errors",
     "PluginError": "errors",
     "Profiler": "core",
+    "RejectedError": "errors",
     "Report": "report",
     "RunInfo": "models",
     "Settings": "config",
@@ -52,10 +54,12 @@ __all__ = [
     "ConfigError",
     "DeliveryReport",
     "FerretError",
+    "FlushResult",
     "Ledger",
     "LostSpansWarning",
     "PluginError",
     "Profiler",
+    "RejectedError",
     "Report",
     "RunInfo",
     "Settings",

@@ -53,8 +53,8 @@ HOPELESS = 1024
 """After so many such errors in a row, it is the sink that is at fault: batches are not taken apart until one is stored."""
 
 _inherited: list[object] = []
-"""Sinks of a parent process: never written to or closed by a writer, and never collected, in the child. An SQLite connection that is closed
-in a forked child can damage the parent's file (sqlite.org/howtocorrupt.html, 2.6)."""
+"""Sinks of a parent process: never written to or closed by a writer, and never collected, in the child. An SQLite
+connection that is closed in a forked child can damage the parent's file (sqlite.org/howtocorrupt.html, 2.6)."""
 
 
 def process_info(origin: Origin, writer: str) -> ProcessInfo:
