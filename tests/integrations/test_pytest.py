@@ -636,7 +636,7 @@ def test_without_the_option_nothing_is_imported_and_the_profiler_keeps_nothing(p
 
         def test_light():
             loaded = {name for name in sys.modules if name.split(".")[0] == "ferret"}
-            assert loaded == {"ferret", "ferret.pytest_plugin"}
+            assert loaded == {"ferret", "ferret.pytest_plugin", "ferret.testing", "ferret.testing.plugin"}
             assert not {"numpy", "pydantic", "beaver", "msgspec"} & set(sys.modules)
 
         def test_null(ferret_profiler):

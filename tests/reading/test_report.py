@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import THREADS, record
 
@@ -319,6 +319,18 @@ class TestTrees:
         assert path.children[0].children[0].children == []
 
 
+def in_circles(records: Sequence[Record]) -> bool:
+    """Whether a span is its own ancestor."""
+    parents = {record[0]: record[1] for record in reversed(records)}  # the first of an id counts
+    for one, parent in parents.items():
+        above, steps = parent, 0
+        while above in parents and above and steps <= len(parents):
+            if above == one:
+                return True
+            above, steps = parents[above], steps + 1
+    return False
+
+
 class TestMergedTree:
     @given(any_records(), st.lists(st.integers(0, 25), max_size=4))
     def test_it_equals_merging_the_trees_node_by_node(self, records: list[Record], cuts: list[int]) -> None:
@@ -327,6 +339,7 @@ class TestMergedTree:
 
     @given(any_records(), st.integers(0, 4))
     def test_a_depth_leaves_out_what_is_below(self, records: list[Record], depth: int) -> None:
+        assume(not in_circles(records))  # which of a circle is the root may depend on the depth
         report = Report(a_sink(*split(records, [])))
         whole = as_paths(report.merged_tree("run"))
         shallow = as_paths(report.merged_tree("run", depth))

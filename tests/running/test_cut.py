@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -52,6 +53,9 @@ def cut(place: Place, main: str, number: int, *, watched: bool, options: tuple[s
     process = place.start_watched(*words, options=options) if watched else place.start(sys.executable, *words)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
+    # An event loop that is just about to wait does not see a signal until it wakes: CPython looks for signals, lets another
+    # thread run, and then waits without a second look. Somebody at a terminal would press Ctrl-C again.
+    time.sleep(0.3)
     os.kill(process.pid, number)
     done = place.finish(process)
     return done.status, done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -133,10 +134,12 @@ def test_the_judge_notices(
     assert any(accused_of in one for one in violations), violations
 
 
-def test_the_judge_notices_a_damaged_database(tmp_path: Path) -> None:
+def test_the_judge_notices_a_damaged_database(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     plan = calm("beaver", writer="sync")
     happened = Running(plan, tmp_path).run()
-    assert judge(plan, happened, tmp_path).violations == []
+    sound = tmp_path_factory.mktemp("sound")  # judging records into the file
+    shutil.copytree(tmp_path, sound, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pipe"))
+    assert judge(plan, happened, sound).violations == []
     with closing(sqlite3.connect(tmp_path / "trace.db")) as db:
         key = db.execute("SELECT key FROM __beaver_blobs__ WHERE key LIKE 'soak%' LIMIT 1").fetchone()[0]
         db.execute("DELETE FROM __beaver_blobs__ WHERE key = ?", [key])
