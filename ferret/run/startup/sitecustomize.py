@@ -1,5 +1,6 @@
 """Python imports this at its start, as `ferret run` put this folder on its path; and then there is no trace of it left."""
 
+import gc
 import os
 import sys
 from importlib.machinery import PathFinder
@@ -23,8 +24,11 @@ _before = set(sys.modules)
 if PathFinder.find_spec("ferret") is None:  # it runs from a checkout
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(_folder))))
 
+gc.disable()  # what is imported now stays for good, and is not to be looked through, now or while the program runs
 from ferret.run.session import begin  # noqa: E402
 
 begin(_before)
+gc.freeze()
+gc.enable()
 if _ended_with is not None:
     raise _ended_with
