@@ -24,11 +24,13 @@ _before = set(sys.modules)
 if PathFinder.find_spec("ferret") is None:  # it runs from a checkout
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(_folder))))
 
+_collects = gc.isenabled()  # the user's own may have had a say
 gc.disable()  # what is imported now stays for good, and is not to be looked through, now or while the program runs
 from ferret.run.session import begin  # noqa: E402
 
 begin(_before)
 gc.freeze()
-gc.enable()
+if _collects:
+    gc.enable()
 if _ended_with is not None:
     raise _ended_with
