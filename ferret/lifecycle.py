@@ -74,6 +74,26 @@ def close_all() -> None:
         raise raised[0]
 
 
+_masks: dict[int, set[int]] = {}
+"""The signal mask of each thread that is forking, as it was."""
+
+
+def _before_fork() -> None:
+    """Let a SIGTERM wait until the fork is done.
+
+    CPython forgets one that reaches a child before `PyOS_AfterFork_Child` (it calls `_clear_pending_signals`), and who
+    terminated a child that had only just been started would wait for it for ever.
+    """
+    if _closes_ferret(signal.getsignal(signal.SIGTERM)):
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _after_fork() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _after_fork_in_child() -> None:
     global _main_thread  # noqa: PLW0603 - whoever forks becomes the child's main thread
     _main_thread = threading.get_ident()
@@ -81,6 +101,8 @@ def _after_fork_in_child() -> None:
     _abandoned.clear()  # they are the parent's
     for profiler in list(_open):
         profiler._after_fork()
+    _after_fork()
+    _masks.clear()
 
 
 def arm_child_exit() -> None:
@@ -98,7 +120,7 @@ def arm_child_exit() -> None:
 
 
 atexit.register(close_all)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 class _Uninterrupted:
@@ -162,14 +184,25 @@ def handle_sigterm(patience: float) -> None:
     global _patience  # noqa: PLW0603 - one signal for the process, however many profilers
     _patience = max(_patience, patience)
     before = signal.getsignal(signal.SIGTERM)
-    if getattr(before, "closes_ferret", False):
+    if _closes_ferret(before):
         return
 
     def close_then(signum: int, frame: FrameType | None) -> None:
         uninterrupted.then(lambda: _close_and_go_on(before, signum, frame))
 
-    close_then.closes_ferret = True  # type: ignore[attr-defined]
+    close_then.ferret_instead_of = before  # type: ignore[attr-defined]
     signal.signal(signal.SIGTERM, close_then)
+
+
+def leave_sigterm() -> None:
+    """Take back `handle_sigterm`, where nobody has put another handler over it. Main thread only."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if _closes_ferret(handler):
+        signal.signal(signal.SIGTERM, handler.ferret_instead_of)  # type: ignore[union-attr]
+
+
+def _closes_ferret(handler: object) -> bool:
+    return hasattr(handler, "ferret_instead_of")
 
 
 def _close_and_go_on(before: Any, signum: int, frame: FrameType | None) -> None:

@@ -230,6 +230,31 @@ def test_forking_under_load_never_hangs_and_loses_nothing(db: str, tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize("writer", ["sync", "threaded"])
+def test_sigterm_reaches_a_child_that_has_only_just_been_forked(db: str, tmp_path: Path, writer: str) -> None:
+    # a Python signal handler that is there at the fork is enough for CPython to forget it: `Pool.terminate()` then hangs
+    done, numbers = run(
+        db, writer,
+        """
+        p = Profiler(db, writer=writer, handle_sigterm=True)
+        record(p, 10)
+        endings = set()
+        for round in range(60):
+            pid = os.fork()
+            if pid == 0:
+                for _ in range(200):
+                    time.sleep(0.05)
+                os._exit(99)
+            os.kill(pid, signal.SIGTERM)
+            endings.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        print(endings, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        """,
+        tmp_path,
+    )  # fmt: skip
+    assert done.stdout == f"{{{-signal.SIGTERM}}} set()\n", done.stderr
+    assert numbers == list(range(10))
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_span_that_is_open_across_a_fork_belongs_to_the_parent(db: str, tmp_path: Path, writer: str) -> None:
     done, numbers = run(
