@@ -1,7 +1,8 @@
-"""Self time: what is left of a span's running time without its children's, found in one pass over the run.
+"""Self time: what is left of a span's running time without its children's.
 
-Spans are stored when they end, so that children come before their parents. What they took is kept under their
-parent's key until it comes by.
+`SelfTimes` finds it in one pass over a run of any length: spans are stored when they end, so that children come before
+their parents, and what they took is kept under their parent's key until it comes by. `self_times` is for who holds the
+whole run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from ferret.analysis.chunks import find
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ferret.analysis.chunks import Bools, Chunk, UInt64
     from ferret.segment import Int64
 
@@ -77,3 +80,24 @@ class SelfTimes:
         if len(self._key) > self._most:
             kept = np.sort(np.argsort(self._seen, kind="stable")[-self._most :])
             self._key, self._taken, self._seen = self._key[kept], self._taken[kept], self._seen[kept]
+
+
+def self_times(
+    parent: Int64, track: NDArray[np.integer], duration_ns: Int64, suspended_ns: Int64, measured_ns: Int64
+) -> Int64:
+    """The self time of each span of a whole run, in nanoseconds; no shorter than 0, no longer than the span.
+
+    Args:
+        parent: the place of each span's parent in these arrays, -1 for none.
+        track: a number for the process, thread and asyncio task.
+        duration_ns: from start to end.
+        suspended_ns: how much of it the span was suspended.
+        measured_ns: the self time as the recorder measured it; -1 where it did not.
+    """
+    running = np.clip(duration_ns - suspended_ns, 0, None)
+    inner = np.flatnonzero(parent >= 0)
+    inner = inner[track[parent[inner]] == track[inner]]
+    within = np.zeros_like(running)
+    np.add.at(within, parent[inner], running[inner])
+    left: Int64 = np.where(measured_ns >= 0, measured_ns, running - within)
+    return np.clip(left, 0, duration_ns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from ferret.analysis.selftime import self_times
 from ferret.analysis.tree import parents_of
 from ferret.export.columns import collect
 from ferret.export.text import frame_name
@@ -17,7 +18,7 @@ from ferret.export.text import frame_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ferret.export.columns import Int32, Spans
+    from ferret.export.columns import Int32
     from ferret.models import RunInfo
     from ferret.segment import Int64, Segment
 
@@ -29,27 +30,15 @@ def write(info: RunInfo, segments: Iterable[Segment], out: BinaryIO) -> int:  # 
     spans = collect(segments)
     if len(spans):
         parents = parents_of(spans.span_id, spans.parent_id)
+        own = self_times(parents, spans.track, spans.duration_ns, spans.suspended_ns, spans.self_ns)
         lines: list[bytes] = []
-        for line in _lines(*_paths(spans.name, parents, self_times(spans, parents)), spans.names):
+        for line in _lines(*_paths(spans.name, parents, own), spans.names):
             lines.append(line)
             if len(lines) == _LINES:
                 out.write(b"".join(lines))
                 lines = []
         out.write(b"".join(lines))
     return len(spans)
-
-
-def self_times(spans: Spans, parents: Int64) -> Int64:
-    """Nanoseconds in which each span ran itself.
-
-    As the recorder measured it, or else what it ran without what its children on the same track ran; never negative.
-    """
-    running = np.maximum(spans.duration_ns - spans.suspended_ns, 0)
-    nested = np.flatnonzero(parents >= 0)
-    nested = nested[spans.track[parents[nested]] == spans.track[nested]]
-    own = running.copy()
-    np.subtract.at(own, parents[nested], running[nested])
-    return np.where(spans.self_ns >= 0, spans.self_ns, np.maximum(own, 0))
 
 
 def _paths(name: Int32, parents: Int64, own: Int64) -> tuple[list[int], list[int], list[int]]:

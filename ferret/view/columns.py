@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ferret.analysis.selftime import self_times
 from ferret.analysis.tree import parents_of
 
 if TYPE_CHECKING:
@@ -90,17 +91,6 @@ def gather(segments: Iterable[Segment]) -> RunColumns:
         tag_spans=tables.tag_spans,
         **columns,
     )
-
-
-def self_times(parent: Int64, track: Int64, duration_ns: Int64, suspended_ns: Int64, measured_ns: Int64) -> Int64:
-    """Nanoseconds in which each span ran itself: measured (>= 0), or what its children on the same track leave over."""
-    running = np.clip(duration_ns - suspended_ns, 0, None)
-    inner = np.flatnonzero(parent >= 0)
-    inner = inner[track[parent[inner]] == track[inner]]
-    within = np.zeros_like(running)
-    np.add.at(within, parent[inner], running[inner])
-    left: Int64 = np.where(measured_ns >= 0, measured_ns, running - within)
-    return np.clip(left, 0, duration_ns)
 
 
 _COLUMNS = ("span_id", "parent_id", "name", "track", "outcome", "start_ns", "duration_ns", "suspended_ns", "self_ns")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import batch, record
 
+from ferret.analysis.selftime import self_times
 from ferret.segment import Segment
-from ferret.view.columns import gather, self_times
+from ferret.view.columns import gather
 from ferret.view.page import pack
 
 
