@@ -9,9 +9,12 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
 
 from ferret import Report
 
@@ -78,6 +81,9 @@ class Place:
         try:
             out, err = process.communicate(stdin, timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
+            with suppress(psutil.Error):
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"it hangs\n{out.decode()}\n{err.decode()}") from None
