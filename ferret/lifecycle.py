@@ -13,6 +13,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ferret import ambient, forkgate  # noqa: F401 - what they do after a fork must come before what is done here
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType

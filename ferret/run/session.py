@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ferret import lifecycle
 from ferret.errors import FerretError
 from ferret.run.selection import Selection  # noqa: TC001 - msgspec decodes into it
 from ferret.tags import plain_text
@@ -183,6 +182,7 @@ class Session:
         self._tracer = tracer
 
     def _make_profiler(self) -> Profiler:
+        from ferret import lifecycle  # noqa: PLC0415
         from ferret.config import ENV_PREFIX  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
 
@@ -208,6 +208,8 @@ class Session:
         if self._tracer is not None:
             self._tracer.stop()
         report = self._profiler.close()
+        from ferret import lifecycle  # noqa: PLC0415 - it is imported already
+
         lifecycle.forget(self)
         if not self.is_child:
             self._say_goodbye(report)
@@ -247,5 +249,7 @@ class Session:
         if self._plan.children:
             self._tracer.after_fork()
         else:
+            from ferret import lifecycle  # noqa: PLC0415 - it is imported already
+
             self._tracer.leave()
             lifecycle.leave_sigterm()  # there is nothing to store: it ends at once, as it would have
