@@ -249,7 +249,7 @@ class Session:
         if self._plan.children:
             self._tracer.after_fork()
         else:
-            from ferret import lifecycle  # noqa: PLC0415 - it is imported already
+            from ferret import sigterm  # noqa: PLC0415 - it is imported already
 
             self._tracer.leave()
-            lifecycle.leave_sigterm()  # there is nothing to store: it ends at once, as it would have
+            sigterm.leave()  # there is nothing to store: it ends at once, as it would have

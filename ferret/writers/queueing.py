@@ -10,7 +10,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ferret import ambient, lifecycle
+from ferret import ambient, lifecycle, sigterm
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
 from ferret.ledger import live
@@ -129,7 +129,7 @@ class QueueWriter:
 
     def stats(self) -> Ledger:
         """The ledger now."""
-        with lifecycle.uninterrupted:
+        with sigterm.uninterrupted:
             if self._state is WriterState.CLOSED:
                 self._refuse_if_closed()
             return self._books.ledger()
@@ -191,7 +191,7 @@ class QueueWriter:
         if ambient.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
             self._begin_to_close()  # thread cannot wait for itself, and closes when it comes to it
             return self._books.report(timed_out=False)
-        with lifecycle.uninterrupted, self._closing:
+        with sigterm.uninterrupted, self._closing:
             if self._report is None:
                 timeout = self._config.close_timeout if timeout is None else timeout
                 now = time.monotonic()

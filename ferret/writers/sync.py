@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ferret import lifecycle
+from ferret import sigterm
 from ferret.writers.queueing import QueueWriter, WriterState
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SyncWriter(QueueWriter):
     def rouse(self) -> None:  # noqa: D102 - as in the base
         if self._refuse_if_closed():
             return
-        with lifecycle.uninterrupted:
+        with sigterm.uninterrupted:
             self._look_after()
 
     def _look_after(self) -> None:
@@ -51,7 +51,7 @@ class SyncWriter(QueueWriter):
         A span that is recorded meanwhile by this same thread (a signal handler, a `__del__`, the sink) only joins the
         queue: the delivery that it interrupted goes on with it.
         """
-        with lifecycle.uninterrupted:
+        with sigterm.uninterrupted:
             return self._drain_alone(force, -1.0 if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _drain_alone(self, force: bool, wait: float) -> bool:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from ferret import ambient, lifecycle
+from ferret import ambient, sigterm
 from ferret.writers.queueing import QueueWriter, WriterState
 
 IDLE_WAIT_S = 1.0
@@ -65,7 +65,7 @@ class ThreadedWriter(QueueWriter):
         Args:
             wait: seconds to wait for another caller who is at it; a span that is recorded does not wait.
         """
-        with lifecycle.uninterrupted:
+        with sigterm.uninterrupted:
             if not self._starting.acquire(timeout=wait):
                 return True
             try:
@@ -163,7 +163,7 @@ class ThreadedWriter(QueueWriter):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Have the worker deliver what is queued, and wait for it. False at once in the sink's own code."""
-        with lifecycle.uninterrupted:
+        with sigterm.uninterrupted:
             return self._flush(timeout)
 
     def _flush(self, timeout: float | None) -> bool:
@@ -182,7 +182,7 @@ class ThreadedWriter(QueueWriter):
         return books.reached(ticket) and books.nothing_lost
 
     def _no_use_waiting(self) -> bool:
-        return self._state is WriterState.CLOSED or lifecycle.uninterrupted.asked_to_end
+        return self._state is WriterState.CLOSED or sigterm.uninterrupted.asked_to_end
 
     def _hurry(self, last_try: float) -> None:
         self._delivery.hurry(last_try)

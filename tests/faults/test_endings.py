@@ -255,6 +255,42 @@ def test_sigterm_reaches_a_child_that_has_only_just_been_forked(db: str, tmp_pat
     assert numbers == list(range(10))
 
 
+@pytest.mark.parametrize("writer", ["sync", "threaded", "process"])
+def test_sigterm_ends_a_child_of_multiprocessing_also_where_python_would_not_notice(
+    db: str, tmp_path: Path, writer: str
+) -> None:
+    # A signal that another thread gets is only noted, as is one that comes while the main thread hands over the GIL:
+    # no call of the main thread is interrupted, and a Pool that is terminated waits for a worker that waits for work.
+    done, numbers = run(
+        db, writer,
+        """
+        def note():
+            time.sleep(0.2)  # the main thread waits by then; if it does not yet, the test has nothing to do
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        def work(lock):
+            p = Profiler(db, writer=writer, handle_sigterm=True)
+            record(p, 10)
+            threading.Thread(target=note).start()
+            lock.acquire()
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("fork")
+            lock = context.Lock()
+            lock.acquire()
+            child = context.Process(target=work, args=[lock])
+            child.start()
+            child.join(20)
+            print(child.exitcode)
+            child.kill()
+        """,
+        tmp_path,
+        guard=False,
+    )  # fmt: skip
+    assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr
+    assert numbers == list(range(10))
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_span_that_is_open_across_a_fork_belongs_to_the_parent(db: str, tmp_path: Path, writer: str) -> None:
     done, numbers = run(
