@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from array import array
-from typing import TYPE_CHECKING, Final
+from itertools import batched
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -32,6 +32,11 @@ MAGIC: Final = b"FRT"
 VERSION: Final = 1
 MAX_SEGMENT_BYTES: Final = 1 << 30
 """No segment is unpacked beyond this: a damaged or hostile file must not fill the memory."""
+
+SLICE: Final = 1024
+"""Records that are turned into columns in one go."""
+FIELDS: Final = 11
+"""Of a record."""
 
 _OK = ("ok", None, None)
 
@@ -141,8 +146,7 @@ class Segment:
         """The batch's spans as columns; a name that is not a text, or does not encode, is made one."""
         origin = batch.origin
         segment = cls(origin.run_id, origin.token, origin.process_id, batch.sequence)
-        columns = list(zip(*batch.records, strict=True)) or [()] * 11
-        span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome, suspended_ns, self_ns = columns
+        span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome, suspended_ns, self_ns = _turned(batch)
         segment.span_id = _ids(span_id)
         segment.parent_id = _ids(parent_id)
         segment.start_ns = _int64(start_ns) + origin.anchor_ns
@@ -150,14 +154,13 @@ class Segment:
         _let_others_run()
         names, segment.name = _table(name)
         segment.names = [plain_text(one) for one in names]
-        _let_others_run()
         indices, segment.thread = _table(thread)
         segment.threads = [tuple(batch.threads[index]) for index in indices]
-        _let_others_run()
         tasks, segment.task = _table(task, first=None)
         segment.tasks = ["" if one is None else plain_text(one) for one in tasks]
         outcomes, segment.outcome = _table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
+        _let_others_run()
         segment.tags = [one or b"" for one in tags]
         segment.suspended_ns = _int64(suspended_ns)
         segment.self_ns = _int64(self_ns)
@@ -251,7 +254,7 @@ class Segment:
             thread=_pack(self.thread),
             task=_pack(self.task),
             outcome=_pack(self.outcome),
-            tags_length=_pack(_int64([len(one) for one in self.tags])),
+            tags_length=_pack(np.fromiter(map(len, self.tags), dtype=np.int64, count=len(self))),
             tags=b"".join(self.tags),
             suspended_ns=_pack(self.suspended_ns) if self.suspended_ns.any() else b"",
             self_ns=_pack(self.self_ns) if (self.self_ns >= 0).any() else b"",
@@ -322,9 +325,21 @@ def _read_header(data: bytes) -> _Header:
         raise FormatError(f"a damaged segment: {error}") from error
 
 
-def _int64(values: Iterable[int]) -> Int64:
-    # array() takes ints at about 15 ns each, np.array() at about 50
-    return np.frombuffer(array("q", values), dtype=np.int64)
+def _turned(batch: Batch) -> list[list[Any]]:
+    """The batch's records as columns."""
+    columns: list[list[Any]] = [[] for _ in range(FIELDS)]
+    # A slice at a time: 50 ns a span rather than 70 to 110, as its iterators stay in the processor's cache.
+    for records in batched(batch.records, SLICE):
+        for column, part in zip(columns, zip(*records, strict=True), strict=True):
+            column.extend(part)
+        _let_others_run()
+    return columns
+
+
+def _int64(values: Sequence[int]) -> Int64:
+    if values and values.count(values[0]) == len(values):  # 2 ns each, and often so
+        return np.full(len(values), values[0], dtype=np.int64)
+    return np.fromiter(values, dtype=np.int64, count=len(values))  # 10 ns each; array.array() takes 18
 
 
 def _let_others_run() -> None:
@@ -341,9 +356,9 @@ def _nanoseconds(seconds: float) -> int:
     return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
 
 
-def _ids(values: Iterable[int]) -> Int64:
+def _ids(values: Sequence[int]) -> Int64:
     """Ids of up to 64 bits. What is computed with them wraps around, and so comes back."""
-    return np.frombuffer(array("Q", values), dtype=np.uint64).view(np.int64)
+    return np.fromiter(values, dtype=np.uint64, count=len(values)).view(np.int64)
 
 
 def _deltas(values: Int64) -> Int64:
@@ -363,11 +378,12 @@ def _parents(span_id: Int64, distance: Int64) -> Int64:
 
 def _table[T: Hashable](values: Sequence[T], **first: T) -> tuple[list[T], Int64]:
     """The distinct values (`first`, if given, before all) and each value's index among them."""
+    if values and values.count(values[0]) == len(values):
+        constant = dict.fromkeys([*first.values(), values[0]])
+        return list(constant), np.full(len(values), len(constant) - 1, dtype=np.int64)
     distinct = dict.fromkeys([*first.values(), *values])
-    if len(distinct) == 1:
-        return list(distinct), np.zeros(len(values), dtype=np.int64)
     table = dict(zip(distinct, range(len(distinct)), strict=True))
-    return list(table), _int64(map(table.__getitem__, values))
+    return list(table), np.fromiter(map(table.__getitem__, values), dtype=np.int64, count=len(values))
 
 
 def _pack(values: Int64) -> bytes:

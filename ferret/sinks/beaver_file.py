@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 
 from ferret.errors import StorageError
 from ferret.sinks.sqlite_file import look_inside
+
+VERSION = 1
+"""The `user_version` of a file whose tables are as ferret knows them; what BeaverDB makes of others is its own affair."""
 
 
 def prepare_file(path: str) -> bool:
@@ -32,6 +34,12 @@ def prepare_file(path: str) -> bool:
     return True
 
 
+def has_tables(path: str) -> bool:
+    """Whether BeaverDB has made its tables in the file, such that it would change nothing if it opened it."""
+    tables, version = look_inside(path)
+    return version == VERSION and {"__beaver_blobs__", "__beaver_dicts__"} <= tables
+
+
 def _check_file(path: str) -> None:
     """Refuse an existing file that BeaverDB 2 could not use, or would spoil, without touching it."""
     if not os.access(path, os.R_OK | os.W_OK):
@@ -43,8 +51,8 @@ def _check_file(path: str) -> None:
             raise StorageError(f"{path!r} is not a database, and was left as it is: choose another file") from error
         raise StorageError(f"{path!r} cannot be read as a database, and was left as it is: {error}") from error
     strange = {table for table in tables if not table.startswith(("__beaver_", "sqlite_"))}
-    if not strange and "beaver" not in sys.modules:
-        return  # importing it takes 0.2 s; whoever writes to the file has it, and looks at the version
+    if not strange and version <= VERSION:
+        return  # importing BeaverDB takes 0.2 s
     from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES  # noqa: PLC0415
 
     if tables & LEGACY_1X_TABLES:

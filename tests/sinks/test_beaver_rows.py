@@ -14,7 +14,6 @@ from ferret import Profiler, Report, StorageError
 from ferret.batch import Origin
 from ferret.errors import FormatError
 from ferret.models import ProcessInfo
-from ferret.sinks import beaver
 from ferret.sinks.beaver import BeaverSink
 from ferret.sinks.beaver_reader import PAGE, BeaverReader
 from ferret.sinks.memory import MemorySink
@@ -89,8 +88,9 @@ def test_a_file_that_was_made_in_vain_is_taken_away_again_but_no_other(
     def fail(path: str) -> Any:
         raise RuntimeError("no database today")
 
-    write(existing := f"{db}-existing", 0)
-    monkeypatch.setattr(beaver, "BeaverDB", fail)
+    existing = f"{db}-existing"
+    Path(existing).touch()
+    monkeypatch.setattr("beaver.BeaverDB", fail)
     for path in (db, existing):
         with pytest.raises(StorageError, match="no database today"):
             BeaverSink(path)
