@@ -135,10 +135,12 @@ def _lag() -> Iterator[Target]:
 
 def _http() -> Iterator[Target]:
     for writer in NON_BLOCKING:
-        more = beside_untraced(f"ferret {writer}", "requests/s", 0.97)
-        yield Target("a web service's requests/s", writer, "≥ 0.97 × untraced", "http", http.PAGE, more, at_least=True)
-        late = beside_untraced(f"ferret {writer}", "p99", 1.1)
-        yield Target("a web service's p99 under full load, ms", writer, "≤ 1.1 × untraced", "http", http.PAGE, late)
+        more = at(f"ferret {writer}", "requests/s, × untraced", 0.97)
+        what = "a web service's requests/s, × untraced"
+        yield Target(what, writer, "≥ 0.97 × untraced", "http", http.PAGE, more, at_least=True)
+        late = at(f"ferret {writer}", "p99, × untraced", 1.1)
+        what = "a web service's p99 under full load, × untraced"
+        yield Target(what, writer, "≤ 1.1 × untraced", "http", http.PAGE, late)
 
 
 def _ending() -> Iterator[Target]:

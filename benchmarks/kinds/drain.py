@@ -26,9 +26,9 @@ end of `close()`. Raw `sqlite3` inserts as many rows of four small columns with 
 settings as BeaverDB; the raw file gets a line of text for each. *Other CPU* is what the other process of `process`
 took, without its start.
 
-*A burst* records a million spans without a pause, which no sink keeps up with: `threaded` lets its queue grow,
-`bounded` and `process` hold 100,000 unless told otherwise, and drop and count the rest. *GC* is the longest pause
-of Python's garbage collector meanwhile.
+*A burst* records a million spans without a pause, which no sink keeps up with: `threaded` lets its queue grow, and
+lends its worker the GIL once it is far behind; `bounded` and `process` hold 100,000 unless told otherwise, and drop
+and count the rest. *GC* is the longest pause of Python's garbage collector meanwhile.
 
 *Waiting spans* are spans that stay in the queue: what each weighs, and how long a full collection of the garbage
 collector takes with and without a million of them.

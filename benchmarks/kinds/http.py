@@ -7,6 +7,7 @@ import hmac
 import json
 import shutil
 import sqlite3
+import statistics
 import sys
 import time
 from html import escape
@@ -14,7 +15,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.kinds import Case, Chart, Column, Figures, Scale
+from benchmarks.kinds import Case, Chart, Column, Figures, Scale, no_more
 from benchmarks.loops import block, function
 from benchmarks.peers import ALL, UNTRACED, peer
 from benchmarks.peers.ferret import WRITERS
@@ -31,10 +32,16 @@ spans: the request, and in it three steps, of which one has a query with two tag
 fast as it can, with 16 connections that ask again as soon as they are answered (by `wrk` where it is installed, else by a
 Python process): *requests/s*, and the latencies under that full load. Then at a steady 400 requests a second: *steady*
 latencies, each from when its request was due. Service and load share the machine, and so does the other process of the
-`process` writer. The second table is of a handler that does nothing but record its five spans: the worst that can happen.
+`process` writer. *× untraced* is beside the same handler without spans, which the same process serves in turns with it, a
+second each; the untraced row's is what the noise is. *CPU* does not mind other programs: it says what the throughput can be
+at best. The second table is of a handler that does nothing but record its five spans: the worst
+that can happen.
 """
 PAGE, EMPTY = "a page from a database", "a handler that does nothing"
 CONNECTIONS, STEADY_RATE = 16, 400
+SETTLE_S = 0.6
+"""After a turn, for what was recorded in it to be written: longer than `flush_interval`."""
+derive = no_more
 HERE = Path(__file__).parent.parent
 COLUMNS = (
     Column("requests/s", "requests/s", better="more"),
@@ -46,32 +53,29 @@ COLUMNS = (
     Column("steady p50", "steady p50, ms"),
     Column("steady p99", "steady p99, ms"),
     Column("CPU, µs/request", "CPU, µs/request"),
+    Column("CPU, µs/request, × untraced", "× untraced", ratio=True),
 )
 CHARTS = (Chart(PAGE, "requests/s", "A web service with five spans a request", "requests/s"),)
 
 
 def cases(scale: Scale) -> list[Case]:
-    seconds, steady = (0.4, 0.4) if scale.quick else (2, 2)
-    both = {"seconds": seconds, "steady_seconds": steady, "empty": False}
-    full = {"seconds": seconds, "steady_seconds": 0, "empty": True}
+    seconds, turns, steady = (0.4, 1, 0.4) if scale.quick else (1, 3, 2)
+    both = {"seconds": seconds, "turns": turns, "steady_seconds": steady, "empty": False}
+    full = {"seconds": seconds, "turns": turns, "steady_seconds": 0, "empty": True}
+    took = turns * 2 * (seconds + SETTLE_S) + 1.5
     return [
-        *(Case(PAGE, subject, seconds + steady + 1.5, both) for subject in ALL),
-        *(Case(EMPTY, subject, seconds + 1.5, full) for subject in (UNTRACED, *WRITERS)),
+        *(Case(PAGE, subject, took + steady, both) for subject in ALL),
+        *(Case(EMPTY, subject, took, full) for subject in (UNTRACED, *WRITERS)),
     ]
 
 
-def derive(rows: dict[str, Figures]) -> None:
-    floor = rows.get(peer(UNTRACED).title)
-    for found in rows.values():
-        if floor is not None:
-            for figure in ("requests/s", "p99"):
-                found[f"{figure}, × untraced"] = found[figure] / floor[figure]
-
-
-def probe(peer: Peer, folder: Path, seconds: float, steady_seconds: float, empty: bool) -> Figures:
-    handler = _handler(peer, peer.start(folder), {} if empty else WORK)
-    figures = asyncio.run(_serve(handler, seconds, steady_seconds))
-    peer.stop()
+def probe(subject: Peer, folder: Path, seconds: float, turns: int, steady_seconds: float, empty: bool) -> Figures:
+    work = {} if empty else WORK
+    untraced = peer(UNTRACED)
+    plain = _handler(untraced, untraced.start(folder), work)
+    handler = _handler(subject, subject.start(folder), work)
+    figures = asyncio.run(_serve(handler, plain, seconds, turns, steady_seconds))
+    subject.stop()
     return figures
 
 
@@ -132,27 +136,48 @@ def render(rows: list[tuple[int, str, float]]) -> str:
     return f"<!doctype html><title>Order</title><table>{lines}</table><p>{sum(price for *_, price in rows):,.2f}</p>"
 
 
-async def _serve(handler: Callable[..., Awaitable[Any]], seconds: float, steady_seconds: float) -> Figures:
-    """Serve, have a process ask for a while, and tell what it found."""
+async def _serve(
+    handler: Callable[..., Awaitable[Any]],
+    plain: Callable[..., Awaitable[Any]],
+    seconds: float,
+    turns: int,
+    steady_seconds: float,
+) -> Figures:
+    """Serve, have a process ask for a while, and tell what it found: the medians of all turns."""
     from aiohttp import web
 
     app = web.Application()
     app.router.add_get("/orders/{number}", handler)
+    app.router.add_get("/plain/{number}", plain)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0]
-        url = f"http://{host}:{port}/orders/7"
-        await _asked(url, 0.3, STEADY_RATE)
-        cpu = time.process_time()
-        full = await _asked(url, seconds)
-        cpu = time.process_time() - cpu
+        url, plain_url = (f"http://{host}:{port}/{name}/7" for name in ("orders", "plain"))
+        found, floors = [], []
+        for one in (url, plain_url):
+            await _asked(one, 0.3, STEADY_RATE)
+        for _ in range(turns):
+            floors.append(await _turn(plain_url, seconds))
+            found.append(await _turn(url, seconds))
         steady = await _asked(url, steady_seconds, STEADY_RATE) if steady_seconds else {}
     finally:
         await runner.cleanup()
-    full["CPU, µs/request"] = cpu / full["requests"] * 1e6
+    full = {figure: statistics.median(one[figure] for one in found) for figure in found[0]}
+    for figure in ("requests/s", "p99", "CPU, µs/request"):
+        ratios = (one[figure] / floor[figure] for one, floor in zip(found, floors, strict=True))
+        full[f"{figure}, × untraced"] = statistics.median(ratios)
     return full | {f"steady {figure}": steady[figure] for figure in ("p50", "p99") if figure in steady}
+
+
+async def _turn(url: str, seconds: float) -> Figures:
+    """As fast as it can, and what CPU this process used for it, with what it delivers a little later."""
+    cpu = time.process_time()
+    figures = await _asked(url, seconds)
+    await asyncio.sleep(SETTLE_S)
+    figures["CPU, µs/request"] = (time.process_time() - cpu) / figures["requests"] * 1e6
+    return figures
 
 
 async def _asked(url: str, seconds: float, rate: int | None = None) -> Figures:

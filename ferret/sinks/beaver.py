@@ -134,7 +134,10 @@ class BeaverSink:
     def reopen(self) -> BeaverSink:
         """The same file, opened afresh; a forked child of an in-memory database begins an empty one."""
         if self._process_id != os.getpid():
-            for connection in (self._connection, None if self._db is None else _engine(self._db)._connection._connection):
+            for connection in (
+                self._connection,
+                None if self._db is None else _engine(self._db)._connection._connection,
+            ):
                 if connection is not None:
                     _let_go(connection)
         return BeaverSink(self._path, namespace=self._namespace)

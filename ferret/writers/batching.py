@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+BEHIND = 32_768
+"""With so many spans in the queue, the consumer does not keep up."""
+LEND_EVERY = 2_048
+"""Spans between two moments in which the program lends a consumer that does not keep up the GIL."""
+
+
+def next_alarm(queued: int, batch: int, most: int) -> int:
+    """The length of the queue at which a caller is to look after it again.
+
+    Args:
+        queued: its length now.
+        batch: a batch is due.
+        most: the last alarm that there is.
+    """
+    if queued < batch:
+        return batch
+    return min(most, BEHIND if queued < BEHIND else queued + LEND_EVERY)
+
 
 class Batcher:
     """Decides how many queued spans to take, given how many there are and what time it is.

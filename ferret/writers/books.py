@@ -12,6 +12,7 @@ from ferret.batch import Batch
 from ferret.ledger.counts import DROPPED, FAILED, WRITTEN, Counts
 from ferret.ledger.gaps import Gaps
 from ferret.models import DeliveryReport, Ledger
+from ferret.writers.batching import BEHIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,6 +104,7 @@ class Books:
             finally:
                 self._taken += len(records)
                 self._sequence += 1
+            batch.urgent = len(self.queue) >= BEHIND // 2
             self._notice_drops()
             if keep is not None:
                 kept = [record for record in records if keep(record)]

@@ -57,6 +57,18 @@ def test_the_columns_of_a_batch_are_its_spans() -> None:
     assert set(columns) == set(msgspec.structs.asdict(next(iter(one))))
 
 
+def test_encoding_lets_other_threads_run_unless_the_batch_is_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = batch(*map(record, range(20_000)))
+    rests: list[float] = []
+    monkeypatch.setattr("time.sleep", rests.append)
+    Segment.from_batch(many)
+    assert rests
+    assert set(rests) == {0}
+    many.urgent, rests[:] = True, []
+    Segment.from_batch(many)
+    assert rests == []
+
+
 def test_an_unknown_outcome_counts_as_an_error() -> None:
     failed = encode_outcome(("error", "x", "E"))
     segment = Segment.from_batch(batch(record(1), record(2, outcome=failed), record(3, outcome=failed)))

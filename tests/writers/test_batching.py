@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ferret.writers.batching import Batcher
+from ferret.writers.batching import BEHIND, LEND_EVERY, Batcher, next_alarm
+
+
+def test_a_caller_is_asked_for_at_a_batch_and_again_and_again_where_the_consumer_does_not_keep_up() -> None:
+    alarms = [
+        next_alarm(queued, batch=100, most=BEHIND + 5_000) for queued in (1, 100, BEHIND, BEHIND + LEND_EVERY, 10**9)
+    ]
+    assert alarms == [100, BEHIND, BEHIND + LEND_EVERY, BEHIND + 2 * LEND_EVERY, BEHIND + 5_000]
 
 
 def test_nothing_is_due_of_an_empty_queue() -> None:

@@ -10,7 +10,7 @@ import pytest
 from support import ORIGIN, record
 
 from ferret.batch import Batch
-from ferret.writers.batching import Batcher
+from ferret.writers.batching import BEHIND, Batcher
 from ferret.writers.books import Books
 
 
@@ -162,3 +162,8 @@ def test_spans_that_come_to_an_emptied_queue_wait_anew() -> None:
     assert batcher.patience(now=0.5) is None
     assert batcher.due(1, now=1.5) == 0
     assert batcher.patience(now=1.5) == 1.0
+
+
+def test_a_batch_is_urgent_while_many_spans_wait_behind_it() -> None:
+    books = books_with(BEHIND)
+    assert [taken(books, BEHIND // 4).urgent for _ in range(4)] == [True, True, False, False]

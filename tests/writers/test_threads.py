@@ -13,6 +13,7 @@ from support import WAIT_S, ScriptedSink, numbers_by_thread, record
 from ferret import LostSpansWarning, Profiler
 from ferret.config import load_settings
 from ferret.sinks.memory import MemorySink
+from ferret.writers.batching import BEHIND, LEND_EVERY
 from ferret.writers.bounded import BoundedWriter
 from ferret.writers.threaded import ThreadedWriter
 
@@ -460,3 +461,26 @@ def test_a_broken_sink_holds_a_sync_program_up_only_once() -> None:
     sink.broken = False
     profiler.start("works again").end()
     assert profiler.close().written == 1
+
+
+@pytest.mark.parametrize("writer", QUEUED)
+def test_a_program_lends_a_worker_that_does_not_keep_up_the_gil_and_at_no_other_time(
+    writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = ScriptedSink()
+    sink.gate.clear()
+    profiler = Profiler(sink=sink, writer=writer, batch_size=10)
+    for _ in range(10):
+        profiler.start("stuck").end()
+    assert sink.entered.acquire(timeout=WAIT_S)
+    lent: list[float] = []
+    monkeypatch.setattr(time, "sleep", lent.append)
+    for _ in range(BEHIND - 1):
+        profiler.start("behind").end()
+    assert lent == []
+    for _ in range(2 * LEND_EVERY + 1):
+        profiler.start("far behind").end()
+    assert lent == [0, 0, 0]
+    monkeypatch.undo()
+    sink.gate.set()
+    assert profiler.close().written == 10 + BEHIND + 2 * LEND_EVERY
