@@ -17,7 +17,7 @@ import numpy as np
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
 from ferret.errors import FormatError, NewerFormatError
-from ferret.tags import encode_tags, plain_text
+from ferret.tags import decode_tags, encode_tags, plain_text, strict_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -148,6 +148,8 @@ class Segment:
         segment.start_ns = _int64(start_ns) + origin.anchor_ns
         segment.duration_ns = np.maximum(_int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
         _let_others_run()
+        if any(type(one) is not str for one in name):  # `span.name` may be set to anything
+            name = tuple(plain_text(one) for one in name)
         names, segment.name = _table(name)
         segment.names = [plain_text(one) for one in names]
         _let_others_run()
@@ -158,7 +160,8 @@ class Segment:
         segment.tasks = ["" if one is None else plain_text(one) for one in tasks]
         outcomes, segment.outcome = _table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
-        segment.tags = [one or b"" for one in tags]
+        segment.tags = strict_tags(tags)
+        _let_others_run()
         segment.suspended_ns = _int64(suspended_ns)
         segment.self_ns = _int64(self_ns)
         sources = batch.sources
@@ -217,7 +220,7 @@ class Segment:
                 start_time=start_time,
                 end_time=start_time + duration,
                 duration=duration,
-                tags=msgspec.json.decode(tags) if tags else {},
+                tags=decode_tags(tags) if tags else {},
                 status=status,
                 error=error,
                 error_type=error_type,
