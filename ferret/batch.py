@@ -118,20 +118,19 @@ class Batch:
     def __iter__(self) -> Iterator[SpanData]:
         origin, threads, sources = self.origin, self.threads, self.sources
         for (
-            span_id, parent_id, named, start_ns, end_ns, thread,
+            span_id, parent_id, name, start_ns, end_ns, thread,
             task, tags, outcome, suspended_ns, self_ns,
         ) in self.records:  # fmt: skip
             status, error, error_type = ("ok", None, None) if outcome is None else msgspec.json.decode(outcome)
             start_time = (origin.anchor_ns + start_ns) / 1e9
             duration = (end_ns - start_ns) / 1e9
             thread_id, thread_name = threads[thread]
-            name = plain_text(named)
             file, line = sources.get(name, (None, None))
             yield SpanData(
                 span_id=format_id(span_id),
                 parent_id=format_id(parent_id) if parent_id else None,
                 run_id=origin.run_id,
-                name=name,
+                name=plain_text(name),
                 start_time=start_time,
                 end_time=start_time + duration,
                 duration=duration,

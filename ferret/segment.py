@@ -148,8 +148,6 @@ class Segment:
         segment.start_ns = _int64(start_ns) + origin.anchor_ns
         segment.duration_ns = np.maximum(_int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
         _let_others_run()
-        if any(type(one) is not str for one in name):  # `span.name` may be set to anything
-            name = tuple(plain_text(one) for one in name)
         names, segment.name = _table(name)
         segment.names = [plain_text(one) for one in names]
         _let_others_run()

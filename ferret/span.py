@@ -165,6 +165,9 @@ class Span:
         if error is not None or self._details is not None:
             outcome = self._settle(error)
         tags = self._tags
+        name = self.name
+        if type(name) is not str:  # the program has set it
+            name = plain_text(name)
         try:
             thread = local.index
         except AttributeError:
@@ -174,7 +177,7 @@ class Span:
             thread = index
         loop = running_loop()
         record = (
-            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            self.span_id, self.parent_id, name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if tags is None else encode_tags(tags),
             outcome, 0, -1,
@@ -227,6 +230,7 @@ class Span:
         self.end_ns = end_ns = perf_counter_ns()
         suspended_ns = 0 if self._details is None else self._details.suspended_ns
         outcome = self._settle(error)
+        name = self.name if type(self.name) is str else plain_text(self.name)
         recorder = self._recorder
         thread: int | None = getattr(local, "index", None)
         if thread is None:
@@ -235,7 +239,7 @@ class Span:
             return
         loop = running_loop()
         record = (
-            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            self.span_id, self.parent_id, name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
             outcome, suspended_ns, -1,

@@ -27,7 +27,7 @@ CUT = "…[cut]"
 """The mark at the end of a text, or in place of a value, that was cut."""
 
 UNREADABLE = "tags could not be read"
-"""Stands under the key `CUT` where there is nothing else to keep."""
+"""Under the key `CUT`, where there is nothing else to keep."""
 
 type_name = type.__dict__["__name__"].__get__
 """A class's own name, also where its metaclass has another idea of what `__name__` is."""
@@ -106,7 +106,7 @@ def decode_tags(data: bytes) -> dict[str, Any]:
     try:
         return _decode(data)
     except (ValueError, RecursionError):
-        return {CUT: UNREADABLE}
+        return {CUT: plain_text(f"{UNREADABLE}: {data.decode(errors='replace')}")}
 
 
 def strict_tags(tags: Iterable[bytes | None]) -> list[bytes]:
@@ -122,15 +122,13 @@ def strict_tags(tags: Iterable[bytes | None]) -> list[bytes]:
                 _check(one)
         b"".join(known).decode()  # the check passes over texts
     except (ValueError, RecursionError):
-        return [one if _is_object(one) else _UNREADABLE_TAGS for one in known]
+        return [one and _if_object(one) for one in known]
     return known
 
 
-def _is_object(tags: bytes) -> bool:
-    try:
-        return not tags or _decode(tags) is not None
-    except (ValueError, RecursionError):
-        return False
+def _if_object(tags: bytes) -> bytes:
+    found = decode_tags(tags)
+    return msgspec.json.encode(found) if CUT in found else tags
 
 
 def _encode_carefully(tags: Any) -> bytes | None:
@@ -158,9 +156,6 @@ def _encode_carefully(tags: Any) -> bytes | None:
         kept[key] = value
         room -= size
     return msgspec.json.encode(kept)
-
-
-_UNREADABLE_TAGS = msgspec.json.encode({CUT: UNREADABLE})
 
 
 class _Budget:

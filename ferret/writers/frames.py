@@ -68,8 +68,7 @@ class BatchFrame(msgspec.Struct, array_like=True):
     sequence: int
     attempt: int
     threads: dict[int, tuple[int, str]]
-    records: list[tuple[int, int, Any, int, int, int, str | None, bytes | None, bytes | None, int, int]]
-    """As `ferret.span.Record`; but a program may have set a span's name to anything."""
+    records: list[tuple[int, int, str, int, int, int, str | None, bytes | None, bytes | None, int, int]]
     sources: dict[str, tuple[str, int]] = {}
     part: bool = False
 

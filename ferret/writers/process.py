@@ -152,7 +152,7 @@ class ProcessWriter(BoundedWriter):
             return self._link.send(
                 Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records, sources, batch.part)
             )
-        except (UnicodeEncodeError, TypeError):  # a lone surrogate, such as os.fsdecode gives; a name that is no text
+        except UnicodeEncodeError:  # a lone surrogate, such as os.fsdecode gives
             records = [_as_text(record) for record in batch.records]
             return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records, sources, batch.part))
 
