@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import random
 import sqlite3
 import zlib
 from pathlib import Path
@@ -120,33 +119,34 @@ columns = st.lists(st.sampled_from([n for n in BIG if -(2**63) <= n < 2**63]), m
 """A column of four extreme values, packed."""
 
 
-@st.composite
-def spoilt(draw: st.DrawFn, data: bytes, most: int = 6) -> bytes:
-    """The bytes after a few changes: bits, bytes, pieces cut out, doubled, moved, or put in."""
-    changed = bytearray(data)
-    for _ in range(draw(st.integers(1, most))):
-        place = draw(st.integers(0, max(0, len(changed) - 1)))
-        length = draw(st.integers(1, 64))
-        match draw(st.integers(0, 6)):
-            case 0:
-                if changed:
-                    changed[place] ^= 1 << draw(st.integers(0, 7))
-            case 1:
-                if changed:
-                    changed[place] = draw(st.integers(0, 255))
-            case 2:
-                del changed[place : place + length]
-            case 3:
-                del changed[place:]
-            case 4:
-                changed[place:place] = draw(st.binary(max_size=16))
-            case 5:
-                changed[place:place] = changed[draw(st.integers(0, max(0, len(changed) - 1))) :][:length]
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "set", "cut out", "cut off", "put in", "copy", "number"]), st.integers(0, 1 << 20),
+        st.integers(1, 64), st.integers(0, 1 << 20), st.binary(min_size=1, max_size=16), st.sampled_from(BIG[:-1]),
+    ),
+    min_size=1, max_size=6,
+)  # fmt: skip
+"""What may happen to bytes: bits, bytes, pieces cut out, cut off, put in or copied, and numbers that are impossible."""
+
+
+def spoilt(data: bytes, changes: list[tuple[str, int, int, int, bytes, int]]) -> bytes:
+    """The bytes after these changes."""
+    found = bytearray(data)
+    for what, anywhere, length, elsewhere, piece, number in changes:
+        place, other = (one % max(1, len(found)) for one in (anywhere, elsewhere))
+        match what:
+            case "flip":
+                found[place : place + 1] = bytes(one ^ (1 << length % 8) for one in found[place : place + 1])
+            case "set":
+                found[place : place + 1] = piece[:1]
+            case "cut out":
+                del found[place : place + length]
+            case "cut off":
+                del found[place:]
+            case "put in":
+                found[place:place] = piece
+            case "copy":
+                found[place:place] = found[other : other + length]
             case _:
-                changed[place : place + 8] = draw(st.sampled_from(BIG[:-1])).to_bytes(9, "little", signed=True)[:8]
-    return bytes(changed)
-
-
-def noise(seed: int, size: int) -> bytes:
-    """So many random bytes."""
-    return random.Random(seed).randbytes(size)
+                found[place : place + 8] = number.to_bytes(9, "little", signed=True)[:8]
+    return bytes(found)
