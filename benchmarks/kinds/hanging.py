@@ -25,8 +25,8 @@ A program records 2,000 spans a second, each with two tags. From the first batch
 peer's exporter. *Worst* and *p99.9* are the longest times that the program spent on one span, and *spans over 1 ms* is
 how many took longer than a millisecond, beside the same loop of empty blocks in a process of its own: whatever else
 the machine does is in both. *Closing* is how long the end took when it was given one second: `close(1.0)`, and for
-OpenTelemetry `force_flush` of a second and `shutdown`. *Accounted for* is 100 if ferret's report names every
-span, as written, dropped or failed. `sync` is not here: it waits for its sink, as it says.
+OpenTelemetry `force_flush` of a second and `shutdown`; after 30 s nobody waits any more. *Accounted for* is 100 if
+ferret's report names every span, as written, dropped or failed. `sync` is not here: it waits for its sink, as it says.
 """
 TABLE = "a sink that does not come back"
 SUBJECTS = (UNTRACED, *(one for one in WRITERS if one != "sync"), "opentelemetry")
@@ -40,6 +40,8 @@ COLUMNS = (
 )
 CHARTS = (Chart(TABLE, "worst", "The longest span while the sink hangs", "ms"),)
 RATE, BURST = 2_000, 20
+PATIENCE_S = 30.0
+"""After so long we stop waiting for the end."""
 
 
 def cases(scale: Scale) -> list[Case]:
@@ -99,8 +101,9 @@ def _started(subject: Peer, folder: Path, gate: threading.Event) -> tuple[dict[s
         subject.exporter.export = lambda _: gate.wait()  # type: ignore[attr-defined]
 
         def shut_down(_: int) -> Figures:
-            subject.provider.force_flush(1000)  # type: ignore[attr-defined]
-            subject.provider.shutdown()  # type: ignore[attr-defined]
+            closer = threading.Thread(target=_flush_and_shut_down, args=(subject,), daemon=True)
+            closer.start()
+            closer.join(PATIENCE_S)
             return {}
 
         return names, shut_down
@@ -114,6 +117,11 @@ def _started(subject: Peer, folder: Path, gate: threading.Event) -> tuple[dict[s
         return {"accounted for, %": 100.0 * (told == report.recorded == spans)}
 
     return names, close
+
+
+def _flush_and_shut_down(subject: Any) -> None:
+    subject.provider.force_flush(1000)
+    subject.provider.shutdown()
 
 
 def _ferret_that_hangs(subject: Peer, folder: Path, gate: threading.Event) -> dict[str, Any]:
