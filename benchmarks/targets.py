@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.kinds import Figures, cost, drain, ending, growth, http, lag
+from benchmarks.kinds import Figures, cost, drain, ending, growth, hanging, http, lag
 from benchmarks.peers.ferret import NON_BLOCKING
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Verdict:
     @property
     def share(self) -> float:
         """What was measured, as a share of what is allowed."""
-        return self.measured / self.allowed if self.allowed else 1.0
+        if not self.allowed:
+            return math.inf if self.measured else 1.0
+        return self.measured / self.allowed
 
     @property
     def met(self) -> bool:
@@ -150,6 +153,16 @@ def _ending() -> Iterator[Target]:
         yield Target(what, writer, "≤ 2 × untraced", "ending", ending.TASKS, judge)
 
 
+def _hanging() -> Iterator[Target]:
+    for writer in NON_BLOCKING:
+        row = f"ferret {writer}"
+        late = beside_untraced(row, "over 1 ms", 1)
+        what = "a sink that hangs: spans that took the caller over 1 ms"
+        yield Target(what, writer, "≤ those of the untraced program", "hanging", hanging.TABLE, late)
+        what = "a sink that hangs: `close(1.0)`, s"
+        yield Target(what, writer, "≤ 1.5 s", "hanging", hanging.TABLE, at(row, "closing", 1.5))
+
+
 def _drain() -> Iterator[Target]:
     def target(what: str, writer: str, limit: str, table: str, judge: Judge, *, at_least: bool = False) -> Target:
         return Target(what, writer, limit, "drain", table, judge, at_least)
@@ -183,4 +196,4 @@ def _growth() -> Iterator[Target]:
     yield target("analysis of the largest run, peak MB", "≤ 1.2 × that of the smallest", memory)
 
 
-TARGETS = (*_cost(), *_lag(), *_http(), *_ending(), *_drain(), *_growth())
+TARGETS = (*_cost(), *_lag(), *_http(), *_ending(), *_hanging(), *_drain(), *_growth())

@@ -155,7 +155,13 @@ running_loop = asyncio._get_running_loop
 def task_name(loop: asyncio.AbstractEventLoop) -> str | None:
     """The current task's name; None in a callback, outside all tasks."""
     task = asyncio.current_task(loop)
-    return None if task is None else task.get_name()
+    if task is None:
+        return None
+    try:
+        name = task.get_name()
+    except AttributeError:  # a task factory may make other things
+        return None
+    return name if type(name) is str else plain_text(name)
 
 
 def format_id(span_id: int) -> str:

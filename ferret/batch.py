@@ -10,7 +10,7 @@ import msgspec
 
 from ferret import ambient
 from ferret.ambient import Source, ThreadInfo, format_id
-from ferret.tags import plain_text
+from ferret.tags import decode_tags, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,7 +136,7 @@ class Batch:
                 start_time=start_time,
                 end_time=start_time + duration,
                 duration=duration,
-                tags={} if tags is None else msgspec.json.decode(tags),
+                tags={} if tags is None else decode_tags(tags),
                 status=status,
                 error=error,
                 error_type=error_type,

@@ -10,15 +10,15 @@ import time
 import zlib
 from itertools import batched
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
-from ferret.errors import FormatError, NewerFormatError
-from ferret.tags import encode_tags, plain_text
+from ferret.errors import FormatError, NewerFormatError, RejectedError
+from ferret.tags import decode_tags, encode_tags, plain_text, strict_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"FRT"
 VERSION: Final = 1
-MAX_SEGMENT_BYTES: Final = 1 << 30
-"""No segment is unpacked beyond this: a damaged or hostile file must not fill the memory."""
+MAX_SEGMENT_BYTES: Final = 1 << 28
+"""No segment is larger when it is unpacked: a damaged or hostile file must not fill the memory."""
+MAX_SPANS: Final = 1 << 20
+"""No segment has more spans: a byte of a table may become a hundred bytes of objects."""
+
+type _Table[T] = Annotated[list[T], msgspec.Meta(max_length=MAX_SPANS + 1)]
 
 SLICE: Final = 1024
 """Records that are turned into columns in one go."""
@@ -52,10 +56,10 @@ class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     process_id: int
     sequence: int
     count: int
-    names: list[str]
-    threads: list[tuple[int, str]]
-    tasks: list[str]
-    outcomes: list[tuple[str, str | None, str | None]]
+    names: _Table[str]
+    threads: _Table[tuple[int, str]]
+    tasks: _Table[str]
+    outcomes: _Table[tuple[str, str | None, str | None]]
     span_id: bytes
     parent_id: bytes
     name: bytes
@@ -68,7 +72,7 @@ class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: bytes
     suspended_ns: bytes = b""
     self_ns: bytes = b""
-    sources: dict[str, Source] = {}
+    sources: Annotated[dict[str, Source], msgspec.Meta(max_length=MAX_SPANS)] = {}
 
 
 class Segment:
@@ -167,7 +171,8 @@ class Segment:
         outcomes, segment.outcome = _table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
         pace.rest()
-        segment.tags = [one or b"" for one in tags]
+        segment.tags = strict_tags(tags)
+        pace.rest()
         segment.suspended_ns = _int64(suspended_ns)
         segment.self_ns = _int64(self_ns)
         sources = batch.sources
@@ -176,8 +181,10 @@ class Segment:
         return segment
 
     @classmethod
-    def from_spans(cls, spans: Sequence[SpanData], token: str = "", sequence: int = 0) -> Segment:
-        """Spans of one run and process, read from elsewhere, as columns."""
+    def from_spans(
+        cls, spans: Sequence[SpanData], token: str = "", sequence: int = 0, tags: list[bytes] | None = None
+    ) -> Segment:
+        """Spans of one run and process, read from elsewhere, as columns; their tags, if they are not in the spans."""
         first = spans[0]
         segment = cls(first.run_id, token, first.process_id, sequence)
         segment.span_id = _ids(parse_ids(span.span_id for span in spans))
@@ -189,7 +196,7 @@ class Segment:
         segment.tasks, segment.task = _table([span.task_name or "" for span in spans], first="")
         outcomes = [(span.status, span.error, span.error_type) for span in spans]
         segment.outcomes, segment.outcome = _table(outcomes, first=_OK)
-        segment.tags = [encode_tags(span.tags) or b"" for span in spans]
+        segment.tags = [encode_tags(span.tags) or b"" for span in spans] if tags is None else tags
         segment.suspended_ns = _int64([_nanoseconds(span.suspended) for span in spans])
         segment.self_ns = _int64([-1 if span.self_time is None else _nanoseconds(span.self_time) for span in spans])
         segment.sources = {span.name: (span.file, span.line or 0) for span in spans if span.file is not None}
@@ -226,7 +233,7 @@ class Segment:
                 start_time=start_time,
                 end_time=start_time + duration,
                 duration=duration,
-                tags=msgspec.json.decode(tags) if tags else {},
+                tags=decode_tags(tags) if tags else {},
                 status=status,
                 error=error,
                 error_type=error_type,
@@ -241,7 +248,11 @@ class Segment:
             )
 
     def to_bytes(self) -> bytes:
-        """The segment as it is stored: magic, version, then the columns, compressed."""
+        """The segment as it is stored: magic, version, then the columns, compressed.
+
+        Raises:
+            RejectedError: it is larger than would be read back.
+        """
         header = _Header(
             run_id=self.run_id,
             token=self.token,
@@ -267,7 +278,13 @@ class Segment:
             sources=self.sources,
         )
         # Level 1: 9 bytes a span against 8 at level 6, in a fifth of the time; zlib lets go of the GIL.
-        return MAGIC + bytes([VERSION]) + zlib.compress(msgspec.msgpack.encode(header), 1)
+        plain = msgspec.msgpack.encode(header)
+        if len(plain) > MAX_SEGMENT_BYTES or len(self) > MAX_SPANS:
+            raise RejectedError(
+                f"a batch of {len(self)} spans and {len(plain)} bytes is more than could be read back: "
+                f"{MAX_SPANS} spans and {MAX_SEGMENT_BYTES} bytes"
+            )
+        return MAGIC + bytes([VERSION]) + zlib.compress(plain, 1)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Segment:
@@ -314,8 +331,8 @@ class TagsColumn:
             start = end
 
 
-def _read_header(data: bytes) -> _Header:
-    if data[:3] != MAGIC:
+def _read_header(data: Any) -> _Header:
+    if not isinstance(data, bytes) or data[:3] != MAGIC:
         raise FormatError("not a segment: it does not begin with 'FRT'")
     if len(data) < 4 or data[3] != VERSION:
         found = data[3] if len(data) > 3 else "none"
@@ -327,7 +344,7 @@ def _read_header(data: bytes) -> _Header:
         if not unpacker.eof:
             raise FormatError("a damaged segment: it ends too early, or is too large")
         return msgspec.msgpack.decode(plain, type=_Header)
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, ValueError) as error:  # msgspec's own errors are ValueErrors, and so is a text that is no UTF-8
         raise FormatError(f"a damaged segment: {error}") from error
 
 
@@ -436,6 +453,8 @@ _COLUMNS: Final[dict[str, Callable[[Segment, _Header], Int64]]] = {
 def _check_columns(header: _Header) -> None:
     """Find what would make unpacking fail later, without unpacking: lengths, and indices beyond their tables."""
     count = header.count
+    if not 0 <= count <= MAX_SPANS:
+        raise ValueError(f"{count} spans, of {MAX_SPANS} at most")
     plain = (header.span_id, header.parent_id, header.start_ns, header.duration_ns, header.tags_length)
     tables: list[tuple[bytes, Sequence[object]]] = [
         (header.name, header.names), (header.thread, header.threads),
@@ -443,7 +462,7 @@ def _check_columns(header: _Header) -> None:
     ]  # fmt: skip
     optional = [one for one in (header.suspended_ns, header.self_ns) if one]
     for data in (*plain, *optional, *(data for data, _ in tables)):
-        if count < 0 or len(data) != count * 8:
+        if len(data) != count * 8:
             raise ValueError(f"a column of {len(data)} bytes for {count} spans")
     for data, table in tables:
         if count and not _within(data, count, len(table)):

@@ -16,7 +16,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ferret.ambient import clock, format_id, ids, local, running_loop, task_name, thread_index
-from ferret.tags import Tags, encode_outcome, encode_tags, plain_text
+from ferret.tags import Tags, encode_outcome, encode_tags, merged_tags, plain_text, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
@@ -97,7 +97,7 @@ class _Details:
     def __init__(self, given_tags: Tags | None) -> None:
         self.given_tags = given_tags
         self.model: SpanModel | None = None
-        self.outcome: tuple[str, str | None, str | None] | None = None
+        self.outcome: tuple[Any, Any, Any] | None = None
         self.suspended_ns = 0
 
 
@@ -140,7 +140,7 @@ class Span:
     def __enter__(self) -> Span:
         if self.end_ns:
             self._begin_again()
-        if self.name.__class__ is not str:
+        if type(self.name) is not str:
             self.name = resolve_name(self.name, (), {})
         current = self._recorder.current
         self.parent_id = current.get()
@@ -165,6 +165,9 @@ class Span:
         if error is not None or self._details is not None:
             outcome = self._settle(error)
         tags = self._tags
+        name = self.name
+        if type(name) is not str:  # the program has set it
+            name = plain_text(name)
         try:
             thread = local.index
         except AttributeError:
@@ -174,7 +177,7 @@ class Span:
             thread = index
         loop = running_loop()
         record = (
-            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            self.span_id, self.parent_id, name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if tags is None else encode_tags(tags),
             outcome, 0, -1,
@@ -213,7 +216,7 @@ class Span:
         Args:
             status: `"ok"`, `"error"`, or a word of your own.
         """
-        if status != "ok" and not self.end_ns:
+        if (type(status) is not str or status != "ok") and not self.end_ns:
             self._more().outcome = (status, None, None)
         self._finish(None)
 
@@ -227,6 +230,7 @@ class Span:
         self.end_ns = end_ns = perf_counter_ns()
         suspended_ns = 0 if self._details is None else self._details.suspended_ns
         outcome = self._settle(error)
+        name = self.name if type(self.name) is str else plain_text(self.name)
         recorder = self._recorder
         thread: int | None = getattr(local, "index", None)
         if thread is None:
@@ -235,7 +239,7 @@ class Span:
             return
         loop = running_loop()
         record = (
-            self.span_id, self.parent_id, self.name, self.start_ns, end_ns, thread,
+            self.span_id, self.parent_id, name, self.start_ns, end_ns, thread,
             None if loop is None else task_name(loop),
             None if self._tags is None else encode_tags(self._tags),
             outcome, suspended_ns, -1,
@@ -251,9 +255,13 @@ class Span:
     def annotate(self, **tags: Any) -> None:
         """Add tags. After the end, what is recorded stays as it was."""
         details = self._more()
-        self._tags = {**self._tags, **tags} if self._tags else tags
+        self._tags = merged_tags(self._tags, tags)
         if details.model is not None:
-            details.model.tags.update(tags)
+            shown = details.model.tags
+            if type(shown) is dict:
+                shown.update(tags)
+            else:
+                details.model.tags = merged_tags(shown, tags)
 
     @property
     def model(self) -> SpanModel:
@@ -287,26 +295,37 @@ class Span:
             return None
         details = self._more()
         if error is not None:
-            details.outcome = ("error", plain_text(error), type(error).__name__)
+            details.outcome = ("error", plain_text(error), type_name(type(error)))
         model = details.model
         if model is not None:
-            self.name = plain_text(model.name)
-            self._tags = model.tags or None
-            if details.outcome is None and (model.status != "ok" or model.error or model.error_type):
-                details.outcome = (model.status, model.error, model.error_type)
-            model.status, model.error, model.error_type = details.outcome or ("ok", None, None)
-            model.duration = (self.end_ns - self.start_ns) / 1e9
-            model.end_time = model.start_time + model.duration
+            try:
+                self._take_over(model, details)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001, S110 - it is the program's: any of it may be gone, or be anything
+                pass
         return None if details.outcome is None else encode_outcome(details.outcome)
 
-    def _as_model(self, outcome: tuple[str, str | None, str | None] | None) -> SpanModel:
+    def _take_over(self, model: SpanModel, details: _Details) -> None:
+        self._tags = model.tags
+        self.name = plain_text(model.name)
+        status, error, error_type = (
+            None if one is None else plain_text(one) for one in (model.status, model.error, model.error_type)
+        )
+        if details.outcome is None and (status != "ok" or error or error_type):
+            details.outcome = (status, error, error_type)
+        model.status, model.error, model.error_type = details.outcome or ("ok", None, None)
+        model.duration = (self.end_ns - self.start_ns) / 1e9
+        model.end_time = model.start_time + model.duration
+
+    def _as_model(self, outcome: tuple[Any, Any, Any] | None) -> SpanModel:
         from ferret.models import SpanModel  # noqa: PLC0415 - a model is built when somebody looks
 
         status, error, error_type = outcome or ("ok", None, None)
         start_time = (clock.anchor_ns + self.start_ns) / 1e9
         duration = (self.end_ns - self.start_ns) / 1e9 if self.end_ns else None
         loop = running_loop()
-        return SpanModel(
+        return SpanModel.model_construct(  # without validation: tags may be anything, and nothing is raised into the program
             span_id=format_id(self.span_id),
             parent_id=format_id(self.parent_id) if self.parent_id else None,
             run_id=self._recorder.run_id,
@@ -314,7 +333,7 @@ class Span:
             start_time=start_time,
             end_time=None if duration is None else start_time + duration,
             duration=duration,
-            tags=dict(self._tags or {}),
+            tags=merged_tags(self._tags, {}),
             status=status,
             error=error,
             error_type=error_type,
@@ -332,7 +351,7 @@ class Span:
 
 def resolve_name(name: SpanName, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The name as text: called with `(args, kwargs)`, or with `(args)`, where it is a function that takes so many."""
-    if name.__class__ is str:
+    if type(name) is str:
         return name
     if not callable(name):
         return plain_text(name)
@@ -344,13 +363,17 @@ def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any
     try:
         inspect.signature(name).bind((), {})
         takes_kwargs = True
-    except (TypeError, ValueError):
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - no such function, or none that can be asked
         takes_kwargs = False
 
     def name_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         try:
             return plain_text(name(args, kwargs) if takes_kwargs else name(args))
-        except Exception:  # noqa: BLE001 - the program must not fail because its name does
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - the program must not fail because its name does
             return UNNAMED
 
     return name_of

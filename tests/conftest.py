@@ -24,6 +24,9 @@ hypothesis.settings.register_profile(
     "fast", deadline=None, max_examples=60, stateful_step_count=30,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )  # fmt: skip
+hypothesis.settings.register_profile(
+    "soak", hypothesis.settings.get_profile("fast"), max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "20000"))
+)
 hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("fast"), max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 

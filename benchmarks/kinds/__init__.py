@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 type Figures = dict[str, float]
 """What one measurement found: a number for each name."""
 
-NAMES = ("cost", "lag", "http", "ending", "drain", "growth", "analyze", "functions", "imports")
+NAMES = ("cost", "lag", "http", "ending", "hanging", "drain", "growth", "analyze", "functions", "imports")
 """The kinds, in the order in which they run and are shown."""
 
 

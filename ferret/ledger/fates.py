@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -75,7 +76,11 @@ def settle(sink: object, place: str) -> None:
     for life in live.look(place).values():
         if life.alive:
             continue
-        facts = ProcessInfo.model_validate_json(life.facts)
+        try:
+            facts = ProcessInfo.model_validate_json(life.facts)
+        except ValueError:  # damaged: it says nothing
+            live.remove(life.path)
+            continue
         stored = next((one for one in sink.processes(facts.run_id) if one.token == life.token), None)
         if stored is not None or (life.same_place and life.recorded):  # or else the place has become another file
             facts = stored or facts
@@ -93,7 +98,11 @@ def unheard_of(lives: Mapping[str, Life], known: Iterable[ProcessInfo]) -> list[
         life for life in lives.values()
         if not life.alive and life.same_place and life.recorded and life.token not in tokens
     ]  # fmt: skip
-    return [ProcessInfo.model_validate_json(life.facts) for life in gone]
+    found = []
+    for life in gone:
+        with suppress(ValueError):  # damaged: it says nothing
+            found.append(ProcessInfo.model_validate_json(life.facts))
+    return found
 
 
 def fate(process: ProcessInfo, stored: Stored, life: Life | None) -> ProcessFate:

@@ -222,7 +222,7 @@ def _read(file: int, token: str, path: str, wanted: Callable[[str], bool]) -> Li
         # first the lock, then the counts: those of a dead process are final
         alive = _is_locked(file)
         counts = COUNTS.unpack(os.pread(file, COUNTS.size, CELLS_AT))
-    except (OSError, ValueError, struct.error, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError, struct.error):  # msgspec's own errors are ValueErrors
         return None  # not one of ours, or damaged: it says nothing
     same = _identity(about.place) == (about.device, about.inode)
     return Life(token, alive, counts, bytes(about.facts), same, path)
@@ -245,7 +245,7 @@ def _is_locked(file: int) -> bool:
 def _identity(place: str) -> tuple[int, int]:
     try:
         found = os.stat(place)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a damaged file says that its place has a NUL in its name
         return 0, 0
     return found.st_dev, found.st_ino
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ferret.ambient import ids, running_loop, task_name
 from ferret.run.calls import MORE, Suspendable
 from ferret.run.selection import OWN_FOLDER
-from ferret.tags import encode_outcome, plain_text
+from ferret.tags import encode_outcome, plain_text, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         try:
             outcome = None
             if not (isinstance(error, ENDS_WELL) or (isinstance(error, SystemExit) and not error.code)):
-                outcome = encode_outcome(("error", plain_text(error), type(error).__name__))
+                outcome = encode_outcome(("error", plain_text(error), type_name(type(error))))
             end_with_care(stack, call, end, outcome)
         except RecursionError:  # there is no room above the program for more than this callback
             span_id, start, nested, _, name, _ = call

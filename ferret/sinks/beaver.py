@@ -226,7 +226,7 @@ def reader_of(db: BeaverDB, namespace: str) -> BeaverReader:
     if path != MEMORY:
         return BeaverReader(path, namespace)
 
-    def query(sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def query(sql: str, values: tuple[Any, ...], _: int) -> list[tuple[Any, ...]]:
         async def fetch() -> list[tuple[Any, ...]]:
             cursor = await _engine(db).connection.execute(sql, values)
             return [tuple(row) for row in await cursor.fetchall()]

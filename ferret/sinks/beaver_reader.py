@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -11,17 +12,24 @@ import msgspec
 
 from ferret.errors import FormatError, NewerFormatError, StorageError
 from ferret.models import ProcessInfo
-from ferret.segment import Segment
+from ferret.segment import MAX_SEGMENT_BYTES, Segment
 from ferret.sinks.sqlite_file import look_inside, sqlite_url
 from ferret.sinks.summary import SegmentSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    type Query = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
+    type Query = Callable[[str, tuple[Any, ...], int], list[tuple[Any, ...]]]
+    """Runs SQL; may end once the rows take more than so many bytes together."""
 
 PAGE = 16
-"""Segments fetched at a time."""
+"""Segments fetched at a time, at most."""
+PAGE_BYTES = 1 << 24
+"""No more are fetched once they take so much together."""
+MAX_FACTS_BYTES = 1 << 22
+"""No larger facts of a process are read."""
+MAX_ROW_BYTES = MAX_SEGMENT_BYTES
+"""No larger value is fetched: a damaged or hostile file must not fill the memory."""
 
 # NOT INDEXED: by rowid a page costs what it holds, by the key's index each page would sort the whole run again.
 # "0" is the character after "/": the range holds exactly the keys that begin with "<run>/"
@@ -111,7 +119,7 @@ class BeaverReader:
         """What each segment holds, without unpacking it."""
         for key, metadata in self._rows("metadata", run_id):
             try:
-                run, token, sequence = key.rsplit("/", 2)
+                run, token, sequence = str(key).rsplit("/", 2)
                 facts = msgspec.json.decode(metadata, type=_Facts)
                 summary = SegmentSummary(
                     run_id=unquote(run), token=token, sequence=int(sequence), **msgspec.structs.asdict(facts)
@@ -124,8 +132,10 @@ class BeaverReader:
     def processes(self, run_id: str | None = None) -> Iterator[ProcessInfo]:
         """The stored facts."""
         low, high = _key_range(run_id)
-        for key, value in self._query(_RUNS, (runs_name(self._namespace), low, high)):
+        for key, value in self._query(_RUNS, (runs_name(self._namespace), low, high), sys.maxsize):
             try:
+                if not isinstance(value, str | bytes) or len(value) > MAX_FACTS_BYTES:
+                    raise ValueError(f"neither a text nor of {MAX_FACTS_BYTES} bytes at most")
                 process = ProcessInfo.model_validate_json(value)
             except ValueError as error:
                 self._damaged(f"facts of process {key!r}", FormatError(_first_line(error)))
@@ -141,17 +151,19 @@ class BeaverReader:
         low, high = _key_range(run_id)
         sql, last = (_SEGMENTS_BACKWARDS, _LAST_ROW) if backwards else (_SEGMENTS, -1)
         while True:
-            rows = self._query(sql.format(what=what), (self._namespace, low, high, last, PAGE))
+            rows = self._query(sql.format(what=what), (self._namespace, low, high, last, PAGE), PAGE_BYTES)
             for last, key, value in rows:  # noqa: B007 - the last one is where the next page begins
                 yield key, value
-            if len(rows) < PAGE:
+            if not rows:
                 return
 
-    def _query_file(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _query_file(self, sql: str, values: tuple[Any, ...], room: int) -> list[tuple[Any, ...]]:
         try:
             connection = sqlite3.connect(sqlite_url(self._path), uri=True)
             try:
-                return connection.execute(sql, values).fetchall()
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
+                connection.execute("PRAGMA trusted_schema = OFF")  # a file's columns may be computed, by what it says
+                return _page(connection.execute(sql, values), room)
             finally:
                 connection.close()
         except sqlite3.Error as error:
@@ -168,6 +180,17 @@ class BeaverReader:
             raise StorageError(f"{self._path!r} was written by beaver 1.x, which ferret cannot read: migrate it first")
         if "__beaver_blobs__" not in tables:
             raise StorageError(f"{self._path!r} holds no BeaverDB, and so no spans")
+
+
+def _page(cursor: sqlite3.Cursor, room: int) -> list[tuple[Any, ...]]:
+    """The rows, as long as they do not take too much together; the last is where to go on."""
+    rows = []
+    for row in cursor:
+        rows.append(row)
+        room -= sum(len(value) for value in row if isinstance(value, str | bytes))
+        if room < 0:
+            break
+    return rows
 
 
 def _first_line(error: Exception) -> str:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ferret.errors import StorageError
+from ferret.errors import RejectedError, StorageError
 from ferret.sinks.jsonl_reader import (
     BATCH,
     BLOCK,
@@ -149,8 +149,8 @@ class JsonlSink:
         return JsonlReader(self.path).processes(run_id)
 
     def _append(self, lines: bytes, unless_stored: str | None = None) -> None:
+        _check_size(self.path, lines)
         try:
-            _check_size(lines)
             data = _as_member(lines) if self._packed else lines
             with _locked(self._file):
                 end = self._mend()
@@ -160,7 +160,7 @@ class JsonlSink:
                     data = b"\n" + data  # an editor may leave the last line without its end
                 _put(self._file.fileno(), data, end)
                 self._sound_until = end + len(data)
-        except (OSError, ValueError) as error:  # ValueError: too long, or the sink is closed
+        except (OSError, ValueError) as error:  # ValueError: the sink is closed
             raise StorageError(f"{self.path}: nothing was appended: {reason(error)}") from error
 
     def _mend(self) -> int:
@@ -203,11 +203,11 @@ def _put(descriptor: int, data: bytes, end: int) -> None:
         raise
 
 
-def _check_size(lines: bytes) -> None:
+def _check_size(path: Path, lines: bytes) -> None:
     longest = len(lines) if len(lines) <= MAX_LINE_BYTES else max(map(len, lines.split(b"\n")))
     if longest > MAX_LINE_BYTES or len(lines) > MAX_BATCH_BYTES:
-        raise ValueError(
-            f"{len(lines)} bytes with a line of {longest} are more than could be read back: "
+        raise RejectedError(
+            f"{path}: {len(lines)} bytes with a line of {longest} are more than could be read back: "
             f"{MAX_BATCH_BYTES} with lines of {MAX_LINE_BYTES}"
         )
 

@@ -11,7 +11,7 @@ import zlib
 from array import array
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from ferret.batch import SpanData
 from ferret.errors import StorageError
 from ferret.segment import Segment
 from ferret.sinks.summary import SegmentSummary
+from ferret.tags import encode_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES: Final = 4 << 20
 """A longer line is neither written nor read; a span of the longest texts that are kept takes a tenth of it."""
-MAX_BATCH_BYTES: Final = 1 << 30
+MAX_BATCH_BYTES: Final = 1 << 28
 """A longer batch is neither written nor read: a hostile file must not fill the memory."""
 
 BLOCK: Final = 1 << 18
@@ -61,7 +62,9 @@ class BatchLine(msgspec.Struct, frozen=True, tag_field="type", tag="batch"):
 
 # JSON holds no cycles; and the garbage collector going through all spans of a batch takes a tenth of the reading
 class SpanLine(SpanData, frozen=True, tag_field="type", tag="span", gc=False):
-    """A span of the batch that was announced last."""
+    """A span of the batch that was announced last; its tags are JSON, as a few bytes of it may become many objects."""
+
+    tags: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]
 
 
 class RunLine(msgspec.Struct, frozen=True, tag_field="type", tag="run"):
@@ -74,6 +77,7 @@ class RunLine(msgspec.Struct, frozen=True, tag_field="type", tag="run"):
 type Line = BatchLine | SpanLine | RunLine
 
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(BatchLine | SpanLine | RunLine)
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class JsonlReader:
@@ -101,7 +105,7 @@ class JsonlReader:
 
     def segments(self, run_id: str | None = None) -> Iterator[Segment]:
         """The batches of one run, or of all, as they were written; one is held at a time."""
-        return self._batches(run_id, lambda batch, spans: Segment.from_spans(spans, batch.token, batch.sequence))
+        return self._batches(run_id, _as_segment)
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """The same batches in brief, in about half the time."""
@@ -119,11 +123,11 @@ class JsonlReader:
                     found[item.run_id, item.token] = ProcessInfo.model_validate_json(line)
         yield from found.values()
 
-    def _batches[T](self, run_id: str | None, made: Callable[[BatchLine, Sequence[SpanData]], T]) -> Iterator[T]:
+    def _batches[T](self, run_id: str | None, made: Callable[[BatchLine, Sequence[SpanLine]], T]) -> Iterator[T]:
         for batch, spans in stored(self._lines(), lambda batch: run_id in (None, batch.run_id)):
             try:
                 one = made(batch, spans)
-            except (ValueError, OverflowError):  # an id that is no number, a time beyond all calendars
+            except (ValueError, OverflowError, RecursionError):  # an id that is no number, a time beyond all calendars
                 continue
             yield one
 
@@ -135,8 +139,20 @@ class JsonlReader:
                 raise StorageError(f"{self.path} cannot be read: {reason(error)}") from error
 
 
-def _in_brief(batch: BatchLine, spans: Sequence[SpanData]) -> SegmentSummary:
+def _as_segment(batch: BatchLine, spans: Sequence[SpanLine]) -> Segment:
+    return Segment.from_spans(
+        spans, batch.token, batch.sequence, [encode_tags(_tags_of(span)) or b"" for span in spans]
+    )
+
+
+def _tags_of(span: SpanLine) -> dict[str, Any]:
+    return _decode_object(span.tags)
+
+
+def _in_brief(batch: BatchLine, spans: Sequence[SpanLine]) -> SegmentSummary:
     """The segment's summary; raises whatever `Segment.from_spans` would, so that both take the same batches."""
+    for span in spans:
+        _tags_of(span)
     for ids in ([span.span_id for span in spans], [span.parent_id or "0" for span in spans]):
         array("Q", parse_ids(ids))
     start_ns = _nanoseconds([span.start_time for span in spans])
@@ -199,11 +215,11 @@ def begins(line: bytes) -> bool:
 
 def stored(
     lines: Iterator[bytes], wanted: Callable[[BatchLine], bool]
-) -> Iterator[tuple[BatchLine, Sequence[SpanData]]]:
+) -> Iterator[tuple[BatchLine, Sequence[SpanLine]]]:
     """Every batch that is whole and wanted, once."""
     seen: set[str] = set()
     batch: BatchLine | None = None
-    spans: list[SpanData] = []
+    spans: list[SpanLine] = []
     room = 0
     for line in lines:
         if batch is None and line.startswith(_SPAN):

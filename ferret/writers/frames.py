@@ -16,7 +16,7 @@ import msgspec
 from ferret.errors import FerretError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HEAD = struct.Struct("<BI")
 MAX_FRAME_BYTES = 1 << 30
@@ -49,6 +49,9 @@ class Kind(IntEnum):
     """The answer to BYE: whether the end of the run was stored."""
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 class Hello(msgspec.Struct, array_like=True):
     """What the child needs to know, to be the parent's writer."""
 
@@ -73,10 +76,24 @@ class BatchFrame(msgspec.Struct, array_like=True):
     part: bool = False
 
 
+def _decoder[T](of: type[T] | Any) -> Callable[[bytes], T]:
+    """A decoder that raises a `FerretError` for whatever is no such payload."""
+    decode = msgspec.msgpack.Decoder(of).decode
+
+    def checked(payload: bytes) -> T:
+        try:
+            found: T = decode(payload)
+        except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+            raise FerretError(f"a frame that cannot be read: {error}") from error
+        return found
+
+    return checked
+
+
 encode = msgspec.msgpack.Encoder().encode
-decode_batch = msgspec.msgpack.Decoder(BatchFrame).decode
-decode_hello = msgspec.msgpack.Decoder(Hello).decode
-decode = msgspec.msgpack.Decoder().decode
+decode_batch: Callable[[bytes], BatchFrame] = _decoder(BatchFrame)
+decode_hello: Callable[[bytes], Hello] = _decoder(Hello)
+decode: Callable[[bytes], Any] = _decoder(Any)
 
 
 def send(fd: int, kind: Kind, payload: object) -> None:
@@ -104,11 +121,13 @@ def receive(fd: int) -> Iterator[tuple[Kind, bytes]]:
         start = 0
         while len(buffer) - start >= _HEAD.size:
             kind, length = _HEAD.unpack_from(buffer, start)
-            if length > MAX_FRAME_BYTES:
-                raise FerretError(f"a frame of {length} bytes: the two sides of the pipe are out of step")
+            if length > MAX_FRAME_BYTES or kind not in _KINDS:
+                raise FerretError(
+                    f"a frame of kind {kind} and {length} bytes: the two sides of the pipe are out of step"
+                )
             end = start + _HEAD.size + length
             if len(buffer) < end:
                 break
-            yield Kind(kind), bytes(buffer[start + _HEAD.size : end])
+            yield _KINDS[kind], bytes(buffer[start + _HEAD.size : end])
             start = end
         del buffer[:start]
