@@ -12,7 +12,7 @@ import msgspec
 from ferret.errors import FormatError, NewerFormatError, StorageError
 from ferret.models import ProcessInfo
 from ferret.segment import Segment
-from ferret.sinks.sqlite_file import look_inside, sqlite_url
+from ferret.sinks.sqlite_file import look_inside, opened
 from ferret.sinks.summary import SegmentSummary
 
 if TYPE_CHECKING:
@@ -149,11 +149,8 @@ class BeaverReader:
 
     def _query_file(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
-            connection = sqlite3.connect(sqlite_url(self._path), uri=True)
-            try:
+            with opened(self._path) as connection:
                 return connection.execute(sql, values).fetchall()
-            finally:
-                connection.close()
         except sqlite3.Error as error:
             raise StorageError(f"{self._path!r} cannot be read: {error}") from error
 

@@ -104,7 +104,7 @@ def _record(profiler: Profiler, first: int, count: int) -> None:
 def _kill_its_child(writer: Any, over: threading.Event, kills: list[int]) -> None:
     while not over.wait(KILL_EVERY_S):
         child = getattr(writer, "child_pid", None)
-        if child is not None:
+        if child is not None and not writer._deaths:  # five that died before they had stored anything would be given up
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
                 kills[0] += 1
