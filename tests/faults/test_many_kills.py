@@ -103,7 +103,7 @@ def judge(path: Path, writer: str, run: str, recorded: int) -> int:
     [
         ("beaver", 3),
         pytest.param("beaver", 200, marks=pytest.mark.soak),
-        pytest.param("jsonl", 200, marks=pytest.mark.soak),
+        pytest.param("jsonl", 50, marks=pytest.mark.soak),
     ],
 )
 def test_killed_at_any_moment_batches_are_whole_and_the_count_is_right(
