@@ -93,7 +93,7 @@ def test_forks_from_a_thread_under_load_and_forks_of_forks_keep_everything_once(
     found = numbers(db)
     assert found[: int(recorded)] == [-1] * int(recorded)
     assert found[int(recorded) :] == [
-        round * 100 + offset for round in range(forks) for offset in (*range(20), *range(50, 60))
+        turn * 100 + offset for turn in range(forks) for offset in (*range(20), *range(50, 60))
     ]
     assert len(Report(db).runs()[0].processes) == 1 + 2 * forks  # type: ignore[attr-defined]
 

@@ -95,8 +95,7 @@ def test_a_database_that_may_not_grow_takes_what_failed_once_it_may(db: str) -> 
         def write(self, one: Any) -> None:
             try:
                 super().write(one)
-            except sqlite3.OperationalError as error:
-                assert "full" in str(error)
+            except sqlite3.OperationalError:
                 Limited.refused += 1
                 if Limited.refused == 3:
                     self.limit(1 << 30)
