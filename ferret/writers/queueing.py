@@ -59,7 +59,9 @@ class QueueWriter:
         """From now on, keep the counts where they survive the process, if the spans go to a file."""
         self._asked_live = True
         if place is not None:
-            self._live_file = live.begin(self.counts, info.token, place, info.model_dump_json().encode())
+            facts = info.model_dump_json().encode()
+            with self._books.settled:  # another thread may be passing a verdict
+                self._live_file = live.begin(self.counts, info.token, place, facts)
 
     def _prepare(self, config: Settings) -> None:
         self._config = config
