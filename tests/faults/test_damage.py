@@ -19,7 +19,7 @@ from ferret.sinks.reading import open_readable
 BATCHES, EACH = 6, 5
 KINDS = ["beaver", "jsonl", "jsonl.gz"]
 LONGEST_S = 30.0
-BEGINNING = 16
+BEGINNING = 2
 COMMANDS = [["runs"], ["analyze"], ["analyze", "--tree"], ["export", "--output"]]
 
 type Stored = dict[str, list[SpanData]]
