@@ -4,6 +4,9 @@ VENV ?= .venv
 EXTRAS ?= dev
 WRITER ?= threaded
 SECONDS ?= 600
+FAULTS ?=# which of the long tests of faults; all unless given, such as FAULTS=tests/faults/test_damage.py
+SPANS ?= 10_000_000
+SINK ?= beaver
 PYTHON ?=# an interpreter to use instead of the newest found
 KINDS ?=# what `make bench` measures; everything unless given, such as KINDS="cost lag"
 ROUNDS ?= 3
@@ -16,7 +19,7 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest soak bench bench-compare bench-keep clean
+.PHONY: help setup browser demo test lint format types docs pytest soak soak-long bench bench-compare bench-keep clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,8 +81,12 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
 
-soak: setup ## Random programs under random faults, judged one by one, for SECONDS (600)
+soak: setup ## The faults that take long, then random programs under random faults, judged one by one, for SECONDS (600)
+	$(BIN)/pytest -n auto --dist loadgroup -m soak $(FAULTS)
 	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) --result docs/soak-result.txt
+
+soak-long: setup ## SPANS (10_000_000) through each writer into a sink that often fails, each span accounted for
+	$(BIN)/python -W ignore tests/soak/many.py --spans $(SPANS) --sink $(SINK)
 
 bench: setup ## Measure ferret beside its peers (tens of minutes; KINDS="cost lag", BENCH=--quick or --ours: less)
 	$(BIN)/python -m benchmarks.run $(KINDS) --rounds $(ROUNDS) $(BENCH)

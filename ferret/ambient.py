@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,9 +91,8 @@ def register_thread(name: str | None = None) -> int:
     """
     index = _next_thread()
     threads[index] = ThreadInfo(threading.get_ident(), plain_text(name or threading.current_thread().name))
-    if getattr(local, "owners", ()):
-        local.own_index = index  # hidden, as long as the thread delivers
-    else:
+    local.own_index = index
+    if not _marks():  # or else it is hidden, as long as the thread delivers
         local.index = index
     return index
 
@@ -106,7 +106,11 @@ def thread_index(suppressed: Callable[[], bool]) -> int | None:
     if suppressed():
         return None
     index: int | None = getattr(local, "own_index", None)
-    return register_thread() if index is None else index
+    if index is None:
+        return register_thread()
+    if not _marks():  # an interruption kept the last delivery from showing it again
+        local.index = index
+    return index
 
 
 class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer):`
@@ -114,31 +118,38 @@ class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer)
 
     The mark costs a recording thread nothing: it hides the index that every span looks up, so that only a thread
     that is delivering takes the slow path, where it is found out.
+
+    A thread holds its marks weakly: one whose block was left is gone, even if a Ctrl-C came before `__exit__` had begun.
     """
 
-    __slots__ = ("_index", "_outer", "_owner")
+    __slots__ = ("__weakref__", "_outer", "owner")
 
     def __init__(self, owner: object) -> None:
-        self._owner = owner
+        self.owner = owner
 
     def __enter__(self) -> None:
-        self._outer: tuple[object, ...] = getattr(local, "owners", ())
-        local.owners = (*self._outer, self._owner)
-        self._index: int | None = local.__dict__.pop("index", None)
-        if self._index is not None:
-            local.own_index = self._index
+        self._outer = _marks()
+        index: int | None = getattr(local, "index", None)
+        if index is not None:
+            local.own_index = index
+            del local.index
+        local.marks = (*self._outer, weakref.ref(self))
 
     def __exit__(self, *_: object) -> None:
-        local.owners = self._outer
-        if not self._outer:
-            index = local.__dict__.pop("own_index", None)
-            if index is not None:
-                local.index = index
+        local.marks = self._outer
+        index = getattr(local, "own_index", None)
+        if index is not None and not self._outer:
+            local.index = index
+
+
+def _marks() -> tuple[weakref.ref[delivering], ...]:
+    """The blocks of `delivering` that the calling thread is in."""
+    return tuple(mark for mark in getattr(local, "marks", ()) if mark() is not None)
 
 
 def is_delivering(owner: object) -> bool:
     """Whether the calling thread is inside `with delivering(owner)`."""
-    return any(one is owner for one in getattr(local, "owners", ()))
+    return any((one := mark()) is not None and one.owner is owner for mark in getattr(local, "marks", ()))
 
 
 def _reset_after_fork() -> None:

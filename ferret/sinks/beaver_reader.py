@@ -13,7 +13,7 @@ import msgspec
 from ferret.errors import FormatError, NewerFormatError, StorageError
 from ferret.models import ProcessInfo
 from ferret.segment import MAX_SEGMENT_BYTES, Segment
-from ferret.sinks.sqlite_file import look_inside, sqlite_url
+from ferret.sinks.sqlite_file import look_inside, opened
 from ferret.sinks.summary import SegmentSummary
 
 if TYPE_CHECKING:
@@ -159,13 +159,9 @@ class BeaverReader:
 
     def _query_file(self, sql: str, values: tuple[Any, ...], room: int) -> list[tuple[Any, ...]]:
         try:
-            connection = sqlite3.connect(sqlite_url(self._path), uri=True)
-            try:
+            with opened(self._path) as connection:
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
-                connection.execute("PRAGMA trusted_schema = OFF")  # a file's columns may be computed, by what it says
                 return _page(connection.execute(sql, values), room)
-            finally:
-                connection.close()
         except sqlite3.Error as error:
             raise StorageError(f"{self._path!r} cannot be read: {error}") from error
 

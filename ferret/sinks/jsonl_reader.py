@@ -6,6 +6,7 @@ Nothing here writes. `ferret.sinks.jsonl` tells what is in such a file.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import zlib
 from array import array
@@ -34,6 +35,9 @@ MAX_LINE_BYTES: Final = 4 << 20
 """A longer line is neither written nor read; a span of the longest texts that are kept takes a tenth of it."""
 MAX_BATCH_BYTES: Final = 1 << 28
 """A longer batch is neither written nor read: a hostile file must not fill the memory."""
+
+LINES_TRIED: Final = 8
+"""How many lines tell whether a file is ours: the first may be damaged."""
 
 BLOCK: Final = 1 << 18
 """Bytes read at a time."""
@@ -201,9 +205,9 @@ def recognise(file: io.FileIO, path: Path) -> bool:
     packed = _MAGIC.startswith(start[:2])
     if packed and MEMBER.startswith(start):
         return True
-    first = next(lines_of(file, packed), b"")
-    torn = begins(first) and len(first) == os.fstat(file.fileno()).st_size
-    if not torn and decode(first) is None:
+    first = [*itertools.islice(lines_of(file, packed), LINES_TRIED)] or [b""]
+    torn = begins(first[0]) and len(first[0]) == os.fstat(file.fileno()).st_size
+    if not torn and all(decode(line) is None for line in first):
         raise StorageError(f"{path} does not hold ferret's JSON lines, and is left as it is: name another file")
     return packed
 

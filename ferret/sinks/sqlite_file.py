@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def sqlite_url(path: str) -> str:
@@ -12,6 +17,21 @@ def sqlite_url(path: str) -> str:
     # A file without a -wal is complete, and nobody has it open: taken as immutable, SQLite makes no -wal and -shm either.
     alone = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
     return f"file:{quote(os.path.abspath(path))}?mode=ro{alone}"
+
+
+@contextmanager
+def opened(path: str) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads, for as long as the block lasts.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or is not a database.
+    """
+    try:
+        with closing(sqlite3.connect(sqlite_url(path), uri=True)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")  # a file's columns may be computed, by what it says
+            yield connection
+    except UnicodeDecodeError as error:  # SQLite quotes what it finds in a damaged file
+        raise sqlite3.DatabaseError(str(error.object, "utf-8", "replace")) from error
 
 
 def look_inside(path: str) -> tuple[set[str], int]:
@@ -23,10 +43,7 @@ def look_inside(path: str) -> tuple[set[str], int]:
     Raises:
         sqlite3.Error: it cannot be read, or is not a database.
     """
-    connection = sqlite3.connect(sqlite_url(path), uri=True)
-    try:
+    with opened(path) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    finally:
-        connection.close()
     return tables, version

@@ -44,26 +44,17 @@ class Books:
         self.origin = origin
         self.queue.clear()
         self.counts.clear()
-        self.in_flight: deque[Batch] = deque()
+        self.in_flight: tuple[Batch, ...] = ()
         # an RLock, so that a signal handler that asks for the ledger cannot wait for the code it interrupted
         self.settled = threading.Condition(threading.RLock())
-        self._sequence = 0
-        self._taken = 0
+        self._issued = 0
+        self._stored = 0
         self._failed: Counter[str] = Counter()
-        self._void = 0
         self._gaps = Gaps(origin.anchor_ns)
 
     def count_dropped(self, reason: str, count: int = 1) -> None:
         """Count spans that are in no queue and no batch."""
         self.counts.cells[DROPPED[reason]] += count
-
-    def _fail(self, reason: str, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        count = len(records)
-        self._failed[reason] += count
-        self.counts.cells[FAILED] += count
-        self._gaps.add(min(one[3] for one in records), max(one[4] for one in records), count, reason)
 
     def _notice_drops(self) -> None:
         self._gaps.notice(self._dropped_by())
@@ -94,41 +85,38 @@ class Books:
         records: list[Record] = []
         self.counts.retire()
         with self.settled:
-            batch = Batch(self.origin, self._sequence, records)
-            self.in_flight.append(batch)
-            try:
+            batch = Batch(self.origin, self._issued, records)
+            self._move((*self.in_flight, batch), issued=1)
+            with suppress(IndexError):  # drop_oldest took some meanwhile
                 # popped straight into the batch, in C: no span is ever in neither
                 records.extend(itertools.starmap(self.queue.popleft, itertools.repeat((), count)))
-            except IndexError:  # drop_oldest took some meanwhile
-                pass
-            finally:
-                self._taken += len(records)
-                self._sequence += 1
             batch.urgent = len(self.queue) >= BEHIND // 2
             self._notice_drops()
             if keep is not None:
-                kept = [record for record in records if keep(record)]
-                self.count_dropped("not_owner", len(records) - len(kept))
-                records[:] = kept
+                self.disown(batch, keep)
             self.settled.notify_all()  # there is room in the queue
             if records:
                 return batch
-            self._sequence -= 1
-            self.in_flight.remove(batch)
+            self._move(self._without(batch), issued=-1)
             return None
+
+    def disown(self, batch: Batch, keep: Callable[[Record], bool]) -> None:
+        """Drop what is not to be kept from a batch in flight, `not_owner`."""
+        assert isinstance(batch.records, list)
+        kept = [record for record in batch.records if keep(record)]
+        lost, cell = len(batch.records) - len(kept), DROPPED["not_owner"]
+        self.counts.cells[cell], batch.records[:] = self.counts.cells[cell] + lost, kept
 
     def settle(self, sequence: int, failure: str | None) -> None:
         """Pass the verdict on a batch: written, or failed and why. The first verdict on a batch is the one that counts."""
         with self.settled:
-            batch = next((one for one in self.in_flight if one.sequence == sequence), None)
+            batch = self._found(sequence)
             if batch is None:
                 return
-            self.in_flight.remove(batch)
             if failure is None:
-                self.counts.cells[WRITTEN] += len(batch)
+                self._move(self._without(batch), written=len(batch), stored=1)
             else:
-                self._fail(failure, batch.records)
-                self._void += 1
+                self._move(self._without(batch), failed=batch.records, failure=failure)
             self.settled.notify_all()
 
     def split(self, sequence: int, bad: Sequence[int], failure: str) -> list[Batch]:
@@ -143,65 +131,100 @@ class Books:
             The new batches, in flight in the old one's place; none if it has had its verdict already.
         """
         with self.settled:
-            batch = next((one for one in self.in_flight if one.sequence == sequence), None)
+            batch = self._found(sequence)
             if batch is None:
                 return []
             records, blamed = batch.records, frozenset(bad)
+            failed = [one for index, one in enumerate(records) if index in blamed]
             if blamed:
-                self._fail(failure, [one for index, one in enumerate(records) if index in blamed])
                 shares = [[one for index, one in enumerate(records) if index not in blamed]]
             else:
                 middle = (len(records) + 1) // 2
                 shares = [list(records[:middle]), list(records[middle:])]
             parts = [
-                Batch(self.origin, self._sequence + index, one, part=True) for index, one in enumerate(shares) if one
+                Batch(self.origin, self._issued + index, one, part=True) for index, one in enumerate(shares) if one
             ]
-            self._sequence += len(parts)
-            self._void += 1
             place = self.in_flight.index(batch)
-            self.in_flight.remove(batch)
-            for part in reversed(parts):
-                self.in_flight.insert(place, part)
+            around = self.in_flight[:place], self.in_flight[place + 1 :]
+            self._move((*around[0], *parts, *around[1]), issued=len(parts), failed=failed, failure=failure)
             self.settled.notify_all()
             return parts
+
+    def discard_empty(self) -> None:
+        """Forget batches in flight that have nothing in them, such as one that was about to be filled."""
+        with self.settled:
+            self._move(tuple(batch for batch in self.in_flight if batch.records))
 
     def fail_in_flight(self, reason: str) -> None:
         """Count all batches in flight as failed."""
         with self.settled:
             while self.in_flight:
-                self._fail(reason, self.in_flight.popleft().records)
-                self._void += 1
+                self._move(self.in_flight[1:], failed=self.in_flight[0].records, failure=reason)
             self.settled.notify_all()
 
     def give_up(self, reason: str) -> None:
         """Count all that is pending as failed."""
         with self.settled:
+            while self.queue:
+                self.take(len(self.queue))
             self.fail_in_flight(reason)
-            rest: list[Record] = []
-            with suppress(IndexError):
-                rest.extend(itertools.starmap(self.queue.popleft, itertools.repeat(())))
-            self._taken += len(rest)
-            self._fail(reason, rest)
+
+    def _found(self, sequence: int) -> Batch | None:
+        return next((one for one in self.in_flight if one.sequence == sequence), None)
+
+    def _without(self, batch: Batch) -> tuple[Batch, ...]:
+        return tuple(one for one in self.in_flight if one is not batch)
+
+    def _move(
+        self,
+        in_flight: tuple[Batch, ...],
+        *,
+        issued: int = 0,
+        stored: int = 0,
+        written: int = 0,
+        failed: Sequence[Record] = (),
+        failure: str = "",
+    ) -> None:
+        """Change what is in flight, and what became of the rest. Needs the lock."""
+        count = len(failed)
+        failed_by = self._failed + Counter({failure: count}) if count else self._failed
+        issued, stored, cells = self._issued + issued, self._stored + stored, self.counts.cells
+        written, lost = cells[WRITTEN] + written, cells[FAILED] + count
+        # One step, as in `Counts`: whatever interrupts the writer, each span is where it was or where it goes, never in
+        # both or in neither.
+        self.in_flight, self._failed, self._issued, self._stored, cells[WRITTEN], cells[FAILED] = (
+            in_flight, failed_by, issued, stored, written, lost
+        )  # fmt: skip
+        if count:
+            self._gaps.add(min(one[3] for one in failed), max(one[4] for one in failed), count, failure)
 
     def ticket(self) -> int:
         """What `reached` must be told so as to know that all that is queued now has had its verdict."""
         with self.settled:
-            return self._taken + len(self.queue)
+            return self._past() + self._pending()
 
     def until(self, ticket: int) -> int:
         """How many spans are still to be taken up to the ticket."""
-        return max(0, ticket - self._taken)
+        with self.settled:
+            return max(0, ticket - self._past() - self._pending() + len(self.queue))
 
     def reached(self, ticket: int) -> bool:
         """Whether all spans up to the ticket have had their verdict."""
         with self.settled:
-            pending = sum(len(batch) for batch in self.in_flight)
-            return self._taken - pending >= ticket or not (pending or self.queue)
+            return self._past() >= ticket or not self._pending()
+
+    def _past(self) -> int:
+        """How many spans were taken and have had their verdict."""
+        cells = self.counts.cells
+        return cells[WRITTEN] + cells[FAILED] + cells[DROPPED["not_owner"]]
+
+    def _pending(self) -> int:
+        return len(self.queue) + sum(len(batch) for batch in self.in_flight)
 
     @property
     def untouched(self) -> bool:
         """Whether no batch was ever taken, and none waits."""
-        return not (self._sequence or self.queue)
+        return not (self._issued or self.queue)
 
     @property
     def nothing_lost(self) -> bool:
@@ -223,7 +246,7 @@ class Books:
 
     def _numbers(self) -> dict[str, Any]:
         with self.settled:
-            pending = len(self.queue) + sum(len(batch) for batch in self.in_flight)
+            pending = self._pending()
             self._notice_drops()
             dropped_by, failed_by = self._dropped_by(), dict(self._failed)
             written = self.counts.cells[WRITTEN]
@@ -236,8 +259,8 @@ class Books:
                 "pending": pending,
                 "dropped_by": dropped_by,
                 "failed_by": failed_by,
-                "batches": self._sequence,
-                "void_batches": self._void,
+                "batches": self._issued,
+                "void_batches": self._issued - self._stored - len(self.in_flight),
                 "gaps": self._gaps.found(),
             }
 

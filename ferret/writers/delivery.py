@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import socket
@@ -132,6 +133,7 @@ class Delivery:
         self._failing = False
         self._facts_stored = False
         self._finishing = False
+        self._closed: list[Sink] = []
         self._dead_settled = False
         self._refused_in_a_row = 0
         self._note_every = NOTE_EVERY_S
@@ -167,21 +169,20 @@ class Delivery:
             self._store_facts()
             if not self._dead_settled:
                 self._settle_the_dead()
-            try:
-                self._try_to_write(batch)
-            except RejectedError as error:
+            error = self._try_to_write(batch)
+            if error is None:
+                self._failing = False
+                self._refused_in_a_row = 0
+                return None
+            if isinstance(error, RejectedError):
                 return self._refused(batch, error, error.indices)
-            except self._verdicts as error:
-                self._failing = True
-                if isinstance(error, DATA_ERRORS) and self._refused_in_a_row < HOPELESS:
-                    self._refused_in_a_row += 1
-                    return self._refused(batch, error, ())
-                self._write_to_fallback(batch)
-                self._warn(f"a batch of {len(batch)} spans was not stored: {type(error).__name__}: {error}")
-                return type(error).__name__
-            self._failing = False
-            self._refused_in_a_row = 0
-            return None
+            self._failing = True
+            if isinstance(error, DATA_ERRORS) and self._refused_in_a_row < HOPELESS:
+                self._refused_in_a_row += 1
+                return self._refused(batch, error, ())
+            self._write_to_fallback(batch)
+            self._warn(f"a batch of {len(batch)} spans was not stored: {type(error).__name__}: {error}")
+            return type(error).__name__
 
     def _refused(self, batch: Batch, error: Exception, indices: Iterable[int]) -> Refusal:
         bad = sorted({index for index in indices if 0 <= index < len(batch)})
@@ -202,24 +203,26 @@ class Delivery:
         if place is not None and not quarantine.put(place, aside, error):
             self._warn(f"what the sink would not take could not be written to {quarantine.path_of(place)} either")
 
-    def _try_to_write(self, batch: Batch) -> None:
-        attempt = batch
+    def _try_to_write(self, batch: Batch) -> BaseException | None:
+        """Write it, again and again; what the sink raised at last. What goes wrong here is not the sink's, and raises."""
         started = time.monotonic()
         tries = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(self._is_worth_a_try),
+            retry=tenacity.retry_if_result(_is_worth_a_try),
             stop=lambda state: self._time_is_up(started) or _is_hopeless(state, batch),
             wait=tenacity.wait_exponential(FIRST_DELAY_S, LONGEST_DELAY_S) + tenacity.wait_random(0, FIRST_DELAY_S),
             sleep=self._pause,
-            reraise=True,
+            retry_error_callback=_last_error,
         )
-        for one_try in tries:
-            with one_try:
-                sent, attempt = attempt, attempt.again()
-                with self._gate:
-                    self._sink.write(sent)
+        attempts = itertools.accumulate(itertools.repeat(batch), lambda last, _: last.again())
+        return tries(lambda: self._write(next(attempts)))
 
-    def _is_worth_a_try(self, error: BaseException) -> bool:
-        return not isinstance(error, RejectedError) and isinstance(error, self._verdicts)
+    def _write(self, batch: Batch) -> BaseException | None:
+        try:
+            with self._gate:
+                self._sink.write(batch)
+        except self._verdicts as error:
+            return error
+        return None
 
     def _time_is_up(self, started: float) -> bool:
         if self._failing and self._in_caller:
@@ -287,13 +290,17 @@ class Delivery:
             stored = self._store_facts()
             self.flush()
             for sink in (self._sink, self._fallback):
-                try:
-                    if sink is not None:
-                        with self._gate:
-                            sink.close()
-                except Exception as error:  # noqa: BLE001
-                    self._warn(f"the sink could not close: {type(error).__name__}: {error}")
+                if sink is not None and not any(sink is one for one in self._closed):
+                    self._close(sink)
+                    self._closed.append(sink)
         return stored
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            with self._gate:
+                sink.close()
+        except Exception as error:  # noqa: BLE001
+            self._warn(f"the sink could not close: {type(error).__name__}: {error}")
 
     def _tell_facts(self, sink: Sink | None) -> None:
         if isinstance(sink, KeepsRuns):
@@ -348,8 +355,17 @@ class Delivery:
             self._sink = _Reopening(self._sink)
 
 
+def _last_error(state: tenacity.RetryCallState) -> BaseException | None:
+    error: BaseException | None = None if state.outcome is None else state.outcome.result()
+    return error
+
+
+def _is_worth_a_try(error: BaseException | None) -> bool:
+    return error is not None and not isinstance(error, RejectedError)
+
+
 def _is_hopeless(state: tenacity.RetryCallState, batch: Batch) -> bool:
-    error = state.outcome.exception() if state.outcome else None
+    error = _last_error(state)
     return isinstance(error, DATA_ERRORS) and (batch.part or state.attempt_number >= DATA_TRIES)
 
 

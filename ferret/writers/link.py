@@ -54,7 +54,12 @@ class ChildLink:
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._ready: tuple[str, str] | None = None
-        self.alive = False
+        self._alive = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child lives, as far as is known, and is listened to."""
+        return self._alive and (self._reader is None or self._reader.is_alive())
 
     @property
     def pid(self) -> int | None:
@@ -67,6 +72,7 @@ class ChildLink:
         Args:
             wait: whether to wait until it has opened the sink, and raise what it could not do.
         """
+        self.stop(timeout=1.0)  # the one before, if it is gone and nobody has said so
         # the child counts as working for the program from its first moment
         with Hold(self._hello.origin[1]) as hold:
             child = subprocess.Popen(
@@ -79,7 +85,7 @@ class ChildLink:
                 process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
                 pass_fds=hold.files,
             )
-        self._child, self._ready, self.alive = child, None, True
+        self._child, self._ready, self._reader, self._alive = child, None, None, True
         assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
         self._requests, self._answers = child.stdin, child.stdout
         with suppress(OSError, AttributeError):
@@ -112,19 +118,24 @@ class ChildLink:
         )
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
-        with suppress(OSError, ValueError, errors.FerretError):
-            assert child.stdout is not None
-            for kind, payload in frames.receive(child.stdout.fileno()):
-                answer = frames.decode(payload)
-                if kind is Kind.READY:
-                    if answer[0]:
-                        break
-                    self._on_ready(answer[1] or None)
-                    continue
+        try:
+            with suppress(OSError, ValueError, errors.FerretError):
+                self._listen(child)
+        finally:
+            if self._child is child:
+                self._alive = False
+                self._on_death()
+
+    def _listen(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
+        for kind, payload in frames.receive(child.stdout.fileno()):
+            answer = frames.decode(payload)
+            if kind is not Kind.READY:
                 self._on_answer(kind, answer)
-        if self._child is child:
-            self.alive = False
-            self._on_death()
+            elif answer[0]:
+                return
+            else:
+                self._on_ready(answer[1] or None)
 
     def send(self, kind: Kind, payload: object) -> bool:
         """Send a frame; False if the child is gone. Blocks while the pipe is full."""
@@ -135,7 +146,7 @@ class ChildLink:
         except UnicodeEncodeError:
             raise
         except (OSError, ValueError):  # ValueError: the pipe was closed here
-            self.alive = False
+            self._alive = False
             return False
         return True
 
@@ -144,7 +155,7 @@ class ChildLink:
         child = self._child
         if child is None:
             return
-        self.alive = False
+        self._alive = False
         with suppress(OSError):
             self._requests.close()
         try:
@@ -167,7 +178,7 @@ class ChildLink:
 
     def forget(self) -> None:
         """In a forked child: let go of the pipes, so that the writing process sees the end when its parent ends."""
-        child, self._child, self.alive = self._child, None, False
+        child, self._child, self._alive = self._child, None, False
         if child is None:
             return
         child.returncode = 0  # it is not ours to wait for

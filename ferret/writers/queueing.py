@@ -59,7 +59,9 @@ class QueueWriter:
         """From now on, keep the counts where they survive the process, if the spans go to a file."""
         self._asked_live = True
         if place is not None:
-            self._live_file = live.begin(self.counts, info.token, place, info.model_dump_json().encode())
+            facts = info.model_dump_json().encode()
+            with self._books.settled:  # another thread may be passing a verdict
+                self._live_file = live.begin(self.counts, info.token, place, facts)
 
     def _prepare(self, config: Settings) -> None:
         self._config = config
@@ -76,7 +78,7 @@ class QueueWriter:
         self._closing = threading.RLock()
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None
-        self._finished = False
+        self._finished = self._finishing = False
         self._live_file = None
         self._asked_live = False
         self._exit_armed = not self._forked
@@ -173,7 +175,10 @@ class QueueWriter:
 
     def _resume(self) -> None:
         """Deliver what an interrupted consumer left behind, such as a sync writer's at Ctrl-C."""
-        for batch in list(self._books.in_flight):
+        self._books.discard_empty()
+        for batch in self._books.in_flight:
+            if self._forked:
+                self._books.disown(batch, self._is_ours)
             self._handle(batch.again())
 
     @staticmethod
@@ -260,10 +265,15 @@ class QueueWriter:
         """The consumer's last act: everything queued is settled, so that the ledger that is stored is final."""
         self._set_closed()
         self._refuse_if_closed()
-        if not self._finished:
-            self._finished = True
+        if self._finished or self._finishing:
+            return
+        self._finishing = True  # a signal handler may close while this closes
+        try:
             if not self._idle_child() and self._finish_sink() and self._live_file is not None:
                 live.remove(self._live_file)
+            self._finished = True
+        finally:
+            self._finishing = False
 
     def _idle_child(self) -> bool:
         """Whether this is a forked process that never recorded: it leaves no trace, and opens no sink to do so."""

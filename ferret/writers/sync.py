@@ -28,7 +28,7 @@ class SyncWriter(QueueWriter):
     def _begin(self) -> None:
         super()._begin()
         self._consumer = threading.RLock()
-        self._consuming = False
+        self._consuming = threading.Lock()  # rather than a flag: whatever interrupts a `with`, it lets go
 
     def rouse(self) -> None:  # noqa: D102 - as in the base
         if self._refuse_if_closed():
@@ -58,10 +58,9 @@ class SyncWriter(QueueWriter):
         if not self._consumer.acquire(timeout=wait):
             return False
         try:
-            if self._consuming:
+            if self._consuming.locked():
                 return True
-            self._consuming = True
-            try:
+            with self._consuming:
                 self._resume()
                 while self._consume(force=force):
                     pass
@@ -69,8 +68,6 @@ class SyncWriter(QueueWriter):
                     while self._consume(force=True):
                         pass
                     self._finish()
-            finally:
-                self._consuming = False
         finally:
             self._consumer.release()
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -180,11 +181,17 @@ class ThreadedWriter(QueueWriter):
         if self._state is WriterState.OPEN and ticket > self._flushed:
             with books.settled:
                 self._flush_ticket = max(self._flush_ticket, ticket)
-            if not self._has_worker() and not self._start(wait=self._config.close_timeout):
-                self._flushed = ticket
-            self._wake.put(None)
-            with books.settled:
-                books.settled.wait_for(lambda: self._flushed >= ticket or self._no_use_waiting(), timeout)
+            deadline = math.inf if timeout is None else time.monotonic() + timeout
+            while not (self._flushed >= ticket or self._no_use_waiting()) and time.monotonic() <= deadline:
+                if not self._has_worker() and not self._start(wait=self._config.close_timeout):
+                    self._flushed = ticket
+                if self._wake.empty():
+                    self._wake.put(None)
+                with books.settled:  # now and then: the worker may die of an error of its own
+                    books.settled.wait_for(
+                        lambda: self._flushed >= ticket or self._no_use_waiting(),
+                        min(IDLE_WAIT_S, max(0.0, deadline - time.monotonic())),
+                    )
         return books.reached(ticket) and books.nothing_lost
 
     def _no_use_waiting(self) -> bool:

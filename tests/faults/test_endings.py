@@ -191,7 +191,7 @@ def test_forking_under_load_never_hangs_and_loses_nothing(db: str, tmp_path: Pat
     done, numbers = run(
         db, writer,
         """
-        p = Profiler(db, writer=writer, batch_size=7)
+        p = Profiler(db, writer=writer, batch_size=7, close_timeout=50)
         stop = threading.Event()
         counts = [0, 0]
         def load(index):

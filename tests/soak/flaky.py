@@ -1,0 +1,62 @@
+"""A real file whose sink fails as a script says: before it stores, after it has stored, and at single spans for good."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ferret.batch import Batch
+from ferret.errors import RejectedError
+from ferret.hookspecs import hookimpl
+from ferret.models import ProcessInfo
+from ferret.plugins import SinkSpec
+from ferret.sinks.base import KeepsRuns
+from ferret.testing.gated import Script
+
+
+class FlakySink:
+    """Stores in another sink, `flaky:SEED|beaver:FILE`, and fails at one batch in twenty."""
+
+    def __init__(self, target: str) -> None:
+        seed, _, self.target = target.partition("|")
+        self.script = Script(int(seed), retryable=0.04, permanent=0.01)
+        self.inner: Any = SinkSpec.parse(self.target).open()
+        self.tries: Counter[int] = Counter()
+
+    def write(self, batch: Batch) -> None:
+        if batch.part:
+            self.inner.write(batch)
+            return
+        self.tries[batch.sequence] += 1
+        keep, error = self.script.meet(batch.sequence, self.tries[batch.sequence] - 1)
+        if keep:
+            self.inner.write(batch)
+        if error is RejectedError:
+            raise RejectedError("will not take the first one", [0])
+        if error is not None:
+            raise error("fails, as the script says")
+
+    def write_run(self, process: ProcessInfo) -> None:
+        if isinstance(self.inner, KeepsRuns):
+            self.inner.write_run(process)
+
+    def flush(self) -> None:
+        self.inner.flush()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    @property
+    def place(self) -> str:
+        place: str = self.inner.place
+        return place
+
+    def segments(self, run_id: str | None = None) -> Iterator[Any]:
+        found: Iterator[Any] = self.inner.segments(run_id)
+        return found
+
+
+@hookimpl
+def ferret_sinks() -> dict[str, Callable[..., Any]]:
+    return {"flaky": FlakySink}
