@@ -175,8 +175,9 @@ class ProcessFate(ProcessInfo):
     spans: int = 0
     """Spans that are stored."""
     missing_batches: int = 0
-    """Batches that should be there and are not, by their numbers. For a process that was killed, or still runs, only
-    those before the last that is there."""
+    """Batches that were written and are not there, by their numbers. Of a process that was killed, or still runs, it is not
+    known which batches had failed: there it is 0 while as many spans are there as are known to have been written, and
+    otherwise an estimate."""
 
     @property
     def lost_by_kill(self) -> int | None:
@@ -225,7 +226,7 @@ class RunInfo(BaseModel):
 
     @property
     def missing_batches(self) -> int:
-        """Batches that should be there and are not."""
+        """Batches that were written and are not there."""
         return sum(fate.missing_batches for fate in self._fates())
 
     def _fates(self) -> list[ProcessFate]:

@@ -116,6 +116,7 @@ def fate(process: ProcessInfo, stored: Stored, life: Life | None) -> ProcessFate
         state = "running" if life.alive else "killed"
     elif process.killed:
         state = "killed"
+    missing = _missing(stored, ledger, state == "ended")
     if state == "killed" and ledger is not None:
         # what the sink holds is the truth: the last verdict may not have come back from it
         pending = max(0, ledger.recorded - stored.spans - ledger.dropped - ledger.failed)
@@ -127,11 +128,15 @@ def fate(process: ProcessInfo, stored: Stored, life: Life | None) -> ProcessFate
         ledger=ledger,
         state=state,
         spans=stored.spans,
-        missing_batches=_missing(stored, process.ledger, state == "ended"),
+        missing_batches=missing,
     )
 
 
 def _missing(stored: Stored, ledger: Ledger | None, ended: bool) -> int:
-    void = 0 if ledger is None else ledger.void_batches
-    made = ledger.batches if ended and ledger is not None else stored.last + 1
-    return max(0, made - void - stored.batches)
+    if ledger is None:
+        return 0
+    if ended:
+        return max(0, ledger.batches - ledger.void_batches - stored.batches)
+    if stored.spans >= ledger.written:  # numbers that are not there may be of batches that failed since the last note
+        return 0
+    return max(1, stored.last + 1 - ledger.void_batches - stored.batches)

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from issue import poisoned
+
+from ferret.errors import RejectedError
 from ferret.hookspecs import hookimpl
 from ferret.plugins import SinkSpec
 from ferret.sinks.base import KeepsRuns, Reopens
@@ -33,12 +36,14 @@ class FaultySink:
         faults: the share of writes that `raise`, are in `doubt` (stored, then raised), `hang`, or make the process writer's
             child `die`.
         log: a file to which the name of each fault is appended.
+        poison: whether it refuses some spans for good; see `Plan.poison`.
     """
 
-    def __init__(self, target: str | None = None, *, seed: int, faults: dict[str, float], log: str) -> None:
+    def __init__(
+        self, target: str | None = None, *, seed: int, faults: dict[str, float], log: str, poison: str = ""
+    ) -> None:
         kind, _, inner = str(target).partition("|")
-        self._again = {"seed": seed, "faults": faults, "log": log}
-        self._target = target
+        self._seed, self._poison = seed, poison
         self.inner = _open(kind, inner)
         self._faults = faults
         self._dice = random.Random(f"{seed}/{os.getpid()}/{time.time_ns()}")
@@ -56,9 +61,18 @@ class FaultySink:
             time.sleep(HANG_S * self._dice.random())
         if fault == "raise":
             raise OSError("the soak wants this write to fail")
+        if self._poison:
+            self._refuse(batch)
         self.inner.write(batch)
         if fault == "doubt":
             raise OSError("the soak wants this write to be in doubt")
+
+    def _refuse(self, batch: Batch) -> None:
+        bad = [index for index, span in enumerate(batch) if poisoned(self._seed, span.tags["w"], span.tags["n"])]
+        if bad and self._poison == "names":
+            raise RejectedError("the soak does not want these spans", bad)
+        if bad:
+            raise ValueError("the soak does not want one of these spans")
 
     def _draw(self) -> str | None:
         dice = self._dice.random()

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import tally
 from plan import FILES
+from tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +60,12 @@ class Happened:
         self.status: int | None = None
         self.stderr = ""
         self.violations: list[str] = []
+        self.tallies: dict[int, Tally] = {}
+        """Of each process that said that it lives."""
+
+    def told_by(self, kind: str) -> dict[int, dict[str, Any]]:
+        """What was told of one kind, by process."""
+        return {told["pid"]: told for told in self.told if told["kind"] == kind}
 
 
 class Running:
@@ -70,6 +78,7 @@ class Running:
         self._pipe = os.open(folder / "pipe", os.O_RDWR | os.O_NONBLOCK)
         self._rest = b""
         (folder / "plan").write_bytes(msgspec.json.encode(plan))
+        tally.make(folder, plan)
         self._began = threading.Event()
         self._over = threading.Event()
 
@@ -94,6 +103,8 @@ class Running:
             self._read()
             os.close(self._pipe)
         self.happened.stderr = (self.folder / "stderr").read_text(errors="replace")
+        for process, hello in self.happened.told_by("hello").items():
+            self.happened.tallies[process] = Tally(self.folder, hello["label"])
         with suppress(FileNotFoundError):
             self.happened.faults.update((self.folder / "faults").read_text().split())
         return self.happened

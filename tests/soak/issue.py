@@ -17,3 +17,8 @@ def issued(seed: int, worker: str, number: int) -> tuple[str, dict[str, Any]]:
     if dice.random() < 0.2:
         tags["deep"] = {"list": [1, [2.5, {"three": None}], True], "": {}}
     return dice.choice(NAMES), tags
+
+
+def poisoned(seed: int, worker: str, number: int) -> bool:
+    """Whether it is one of the few spans that a sink refuses, where the plan wants it to refuse any."""
+    return random.Random(f"{seed}/{worker}/{number}/poison").random() < 0.02

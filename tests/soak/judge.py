@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faulty import _open
-from issue import issued
+from issue import issued, poisoned
+from losses import Losses, read_run, refused, same_afterwards
 from plan import FILES
 
 from ferret import Profiler, Report
@@ -50,6 +51,10 @@ class Verdict:
         self.stored = 0
         self.owed = 0
         self.processes = 0
+        self.killed = 0
+        self.taken = 0
+        """Spans that kills took, as the reader says."""
+        self.set_aside = 0
 
     def found(self, what: str, cases: list[Any]) -> None:
         """Note a violation, if there is a case of it."""
@@ -63,29 +68,61 @@ def judge(plan: Plan, happened: Happened, folder: Path) -> Verdict:
     verdict = Verdict()
     verdict.violations += happened.violations
     verdict.found("a thread of the program raised", [one["what"] for one in happened.told if one["kind"] == "raised"])
+    runs = {}
     for name in FILES[plan.sink]:
         path = folder / name
+        runs[name] = read_run(path, plan) if plan.sink != "sqlite" else None
         spans, processes = read(path)
         _Case(plan, happened, verdict, name).judge(spans, processes)
+        if plan.sink != "sqlite":  # which has no place
+            losses = Losses(plan, happened, verdict, path, placed=name == FILES[plan.sink][0])
+            losses.judge(spans, runs[name])
+            if plan.poison and losses.placed:
+                losses.judge_quarantine(spans)
         if path.suffix == ".db" and path.exists():
             with closing(sqlite3.connect(path)) as db:
                 (answer,) = db.execute("PRAGMA integrity_check").fetchone()
             if answer != "ok":
                 verdict.violations.append(f"integrity: {name}: {answer}")
     _live_on(plan, folder, verdict)
+    name = FILES[plan.sink][0]
+    same_afterwards(verdict, name, runs[name], read_run(folder / name, plan))
     return verdict
 
 
-def owed_by(plan: Plan, happened: Happened) -> dict[str, int]:
-    """Up to which number each worker's spans are owed: what a true flush covered, and what was closed without loss."""
-    owed: dict[str, int] = defaultdict(int)
-    for told in happened.told:
-        upto = told.get("upto", {})
-        if told["kind"] == "closed" and not (told["report"]["dropped"] or told["report"]["failed"]):
-            upto = told["ended"]
+class Owed:
+    """Up to which number each worker's spans are owed.
+
+    Attributes:
+        flushed: by a flush that was true, which owes all of them.
+        closed: by an end without loss, which does not owe those that the sink refused.
+    """
+
+    def __init__(self, plan: Plan, happened: Happened) -> None:
+        self._plan = plan
+        self.flushed: dict[str, int] = defaultdict(int)
+        self.closed: dict[str, int] = defaultdict(int)
+        for told in happened.told:
+            self._raise(self.flushed, told.get("upto", {}))
+            if told["kind"] == "closed" and refused(told["report"], plan):
+                self.close(told["ended"])
+
+    def close(self, ended: dict[str, int]) -> None:
+        """All up to these numbers are stored, or were refused."""
+        self._raise(self.closed, ended)
+
+    @staticmethod
+    def _raise(owed: dict[str, int], upto: dict[str, int]) -> None:
         for worker, number in upto.items():
             owed[worker] = max(owed[worker], number)
-    return owed
+
+    def spans(self) -> Iterator[tuple[str, int]]:
+        """Each by worker and number."""
+        for worker in self.flushed.keys() | self.closed.keys():
+            flushed, closed = self.flushed[worker], self.closed[worker]
+            for number in range(1, max(flushed, closed) + 1):
+                if number <= flushed or not (self._plan.poison and poisoned(self._plan.seed, worker, number)):
+                    yield worker, number
 
 
 class _Case:
@@ -95,22 +132,19 @@ class _Case:
         self.plan, self.happened, self.verdict, self.name = plan, happened, verdict, name
 
     def judge(self, spans: list[Stored], processes: list[ProcessInfo]) -> None:
-        owed = owed_by(self.plan, self.happened)
+        owed = Owed(self.plan, self.happened)
         self._ledgers(spans, processes, owed)
         self.verdict.stored += len(spans)
-        self.verdict.owed += sum(owed.values())
         self.verdict.processes += sum(told["kind"] == "hello" for told in self.happened.told)
         self._conservation(spans, owed)
         self._integrity(spans)
 
-    def _conservation(self, spans: list[Stored], owed: dict[str, int]) -> None:
+    def _conservation(self, spans: list[Stored], owed: Owed) -> None:
         numbers = Counter((span.tags["w"], span.tags["n"]) for span in spans)
         self.verdict.found(f"stored twice in {self.name}", [key for key, times in numbers.items() if times > 1])
-        missing = [
-            (worker, number) for worker, upto in owed.items() for number in range(1, upto + 1)
-            if (worker, number) not in numbers
-        ]  # fmt: skip
-        self.verdict.found(f"acknowledged, and not in {self.name}", missing)
+        these = list(owed.spans())
+        self.verdict.owed += len(these)
+        self.verdict.found(f"acknowledged, and not in {self.name}", [who for who in these if who not in numbers])
         ids = Counter(span.span_id for span in spans)
         self.verdict.found(f"one id for several spans in {self.name}", [one for one, times in ids.items() if times > 1])
 
@@ -139,7 +173,7 @@ class _Case:
         self.verdict.found(f"times in {self.name} are not those at which it happened", late)
         self.verdict.found(f"parents in {self.name} are not those that were issued", parents)
 
-    def _ledgers(self, spans: list[Stored], processes: list[ProcessInfo], owed: dict[str, int]) -> None:
+    def _ledgers(self, spans: list[Stored], processes: list[ProcessInfo], owed: Owed) -> None:
         by_token = Counter(span.token for span in spans)
         by_process = Counter(span.process_id for span in spans)
         wrong = []
@@ -175,7 +209,7 @@ class _Case:
                 )
         self.verdict.found(f"reports of close() that {self.name} does not bear out", wrong)
 
-    def _endings(self, processes: list[ProcessInfo], owed: dict[str, int]) -> None:
+    def _endings(self, processes: list[ProcessInfo], owed: Owed) -> None:
         """A process that ended by itself, without close(), owes what it recorded, less what its ledger says."""
         ledgers = {one.process_id: one for one in processes if one.ended_at is not None}
         wrong = []
@@ -189,9 +223,8 @@ class _Case:
                 continue
             if info.ledger.recorded != sum(told["ended"].values()):
                 wrong.append(f"process {told['pid']} recorded {sum(told['ended'].values())}: {info.ledger}")
-            if not info.ledger.lost:
-                for worker, number in told["ended"].items():
-                    owed[worker] = max(owed[worker], number)
+            if refused(info.ledger, self.plan):
+                owed.close(told["ended"])
         self.verdict.found(f"endings that {self.name} does not bear out", wrong)
 
     def _storage_was_harmed(self) -> bool:

@@ -43,7 +43,9 @@ class Plan(msgspec.Struct, frozen=True):
     children: list[str]
     """How further processes begin: `fork` (under load), `spawn`, `mp-fork`, `program`."""
     ending: str
-    """`close`, `return`, `raise`, `exit`, `os._exit`."""
+    """`close`, `return`, `raise`, `exit`, `os._exit`, or `kill`: it kills itself in a quiet moment."""
+    poison: str
+    """How the sink refuses some of the spans, which it would never take: it `names` them, `raises`, or does not (an empty text)."""
     sink_faults: dict[str, float]
     """The share of writes that `raise`, are in `doubt`, `hang`, or let the process writer's child `die`."""
     harms: list[Harm]
@@ -81,7 +83,8 @@ def draw(seed: int) -> Plan:
         spans=dice.choice([100, 300, 800]) if options["batch_size"] >= 50 else dice.choice([40, 200]),
         pause=dice.choice([0.0005, 0.002, 0.005]),
         children=dice.choices(["fork", "spawn", "mp-fork", "program"], k=dice.choice([0, 0, 1, 1, 2, 3])),
-        ending=dice.choice(["close", "close", "return", "raise", "exit", "os._exit"]),
+        ending=dice.choice(["close", "close", "return", "raise", "exit", "os._exit", "kill"]),
+        poison=dice.choice(["", "", "names", "raises"]),
         sink_faults=sink_faults,
         harms=_harms(dice, writer),
     )

@@ -25,6 +25,7 @@ import faulty
 import msgspec
 from issue import issued
 from plan import FILES, Plan
+from tally import BEGUN, ENDED, LEISURELY, Tally
 
 from ferret import LostSpansWarning, Profiler, ambient
 from ferret.plugins import register
@@ -52,6 +53,8 @@ class Process:
     def __init__(self, plan: Plan, folder: Path, label: str, profiler: Profiler) -> None:
         self.plan, self.folder, self.label, self.profiler = plan, folder, label, profiler
         self.oracle = Oracle(folder)
+        self.tally = Tally(folder, label, writable=True)
+        self._workers = {self.tally.worker(number): times for number, times in enumerate(self.tally.times)}
         self.ended: dict[str, int] = {}
         """The last number of each worker up to which all its spans have ended."""
         self.stop = threading.Event()
@@ -107,7 +110,12 @@ class Process:
 
     def _tags(self, worker: str, number: int, parent: int = 0) -> tuple[str, dict[str, Any]]:
         name, tags = issued(self.plan.seed, worker, number)
-        return name, {**tags, "up": parent, "a": perf_counter_ns()}
+        begun = perf_counter_ns()
+        self._workers[worker][number, BEGUN] = begun
+        return name, {**tags, "up": parent, "a": begun}
+
+    def _ended(self, worker: str, number: int) -> None:
+        self._workers[worker][number, ENDED] = perf_counter_ns()
 
     def _by_hand(self, worker: str, number: int, dice: random.Random) -> int:
         count = dice.randint(1, 20)
@@ -116,6 +124,7 @@ class Process:
             span = self.profiler.start(name, tags)
             span.annotate(b=perf_counter_ns(), c=perf_counter_ns())
             span.end()
+            self._ended(worker, own)
         return number + count
 
     def _nested(self, worker: str, number: int, dice: random.Random) -> int:
@@ -127,7 +136,9 @@ class Process:
                 name, tags = self._tags(worker, own, outer)
                 with self.profiler.measure(name, tags) as inner:
                     inner.annotate(b=perf_counter_ns(), c=perf_counter_ns())
+                self._ended(worker, own)
             span.annotate(c=perf_counter_ns())
+        self._ended(worker, outer)
         return outer + count
 
     def _in_tasks(self, worker: str, number: int, dice: random.Random) -> int:
@@ -139,6 +150,7 @@ class Process:
                 span.annotate(b=perf_counter_ns())
                 await asyncio.sleep(0)
                 span.annotate(c=perf_counter_ns())
+            self._ended(worker, own)
 
         async def all_of_them() -> None:
             await asyncio.gather(*(one(number + 1 + index) for index in range(count)))
@@ -155,7 +167,17 @@ class Process:
             return sum(range(dice.randint(0, 500)))
 
         call()
+        self._ended(worker, number)
         return number
+
+    def _at_leisure(self) -> None:
+        """Record so slowly that ferret counts each span by itself."""
+        worker = self.tally.worker(self.plan.threads)
+        for number in range(1, LEISURELY + 1):
+            name, tags = self._tags(worker, number)
+            self.profiler.start(name, {**tags, "b": 1 << 62, "c": 0}).end()
+            self._ended(worker, number)
+            time.sleep(0.0015)
 
     # -- other processes ---------------------------------------------------------------------------
 
@@ -207,6 +229,10 @@ class Process:
         if ending == "os._exit":
             self.flush()
             os._exit(0)
+        if ending == "kill":
+            self._at_leisure()
+            self.oracle.tell("quiet")
+            os.kill(os.getpid(), signal.SIGKILL)
         self.oracle.tell("ending", ended=self.ended)
         if ending == "raise":
             raise ValueError("the plan wants it")
@@ -227,7 +253,8 @@ def live(encoded: bytes, folder_name: str, label: str) -> None:
         options["handle_sigterm"] = False
     profiler = Profiler(
         sink=faulty.spec_of(plan.sink, folder, FILES[plan.sink]),
-        sink_options={"seed": plan.seed, "faults": plan.sink_faults, "log": str(folder / "faults")},
+        sink_options={"seed": plan.seed, "faults": plan.sink_faults, "log": str(folder / "faults"),
+                      "poison": plan.poison},
         run_id=f"soak-{plan.seed}",
         writer=plan.writer,
         **options,

@@ -24,7 +24,7 @@ import ferret
 KINDS = {
     "raise": "a sink raised before it stored a batch", "doubt": "a sink stored a batch and raised",
     "hang": "a sink hung for up to 0.7 s", "die": "the process writer's child died in its sink",
-    "kill": "SIGKILL of the program", "kill-child": "SIGKILL of the process writer's child",
+    "kill": "SIGKILL of the program", "quiet": "SIGKILL in a quiet moment", "kill-child": "SIGKILL of the process writer's child",
     "kill-fork": "SIGKILL of another process of the program", "term": "SIGTERM", "int": "Ctrl-C",
     "stop": "SIGSTOP for a while", "full": "no file could grow for a while",
     "locked": "another process held the file's lock", "fork": "a fork under load",
@@ -48,6 +48,7 @@ def try_one(plan: Plan, home: Path) -> Judged:
     happened = Running(plan, folder).run()
     labels = [told["label"] for told in happened.told if told["kind"] == "hello" and "/" in told["label"]]
     kinds = [plan.children[int(label.partition("/")[2])] for label in labels]
+    happened.faults["quiet"] += len(happened.told_by("quiet"))
     happened.faults["fork"] += sum("fork" in kind for kind in kinds)
     verdict = judge(plan, happened, folder)
     if not verdict.violations:
@@ -59,7 +60,7 @@ class Totals:
     """The sum over all programs."""
 
     def __init__(self) -> None:
-        self.programs = self.processes = self.stored = self.owed = 0
+        self.programs = self.processes = self.stored = self.owed = self.killed = self.taken = self.set_aside = 0
         self.faults: Counter[str] = Counter()
         self.writers: Counter[str] = Counter()
         self.guilty: list[Judged] = []
@@ -69,6 +70,9 @@ class Totals:
         self.processes += judged.verdict.processes
         self.stored += judged.verdict.stored
         self.owed += judged.verdict.owed
+        self.killed += judged.verdict.killed
+        self.taken += judged.verdict.taken
+        self.set_aside += judged.verdict.set_aside
         self.faults.update(judged.happened.faults)
         self.writers[judged.plan.writer] += 1
         if judged.verdict.violations:
@@ -80,6 +84,8 @@ class Totals:
             f"{self.programs:,} programs of {self.processes:,} processes in {seconds:,.0f} s: "
             + ", ".join(f"{count:,} {name}" for name, count in sorted(self.writers.items())),
             f"{self.stored:,} spans stored, of which {self.owed:,} were acknowledged",
+            f"{self.killed:,} processes killed before they could close; {self.taken:,} spans lost by that, as the reader counts them",
+            f"{self.set_aside:,} spans that a sink refused, and that were set aside",
             f"{sum(self.faults.values()):,} faults:",
             *(f"  {self.faults[kind]:>7,}  {what}" for kind, what in KINDS.items() if self.faults[kind]),
             f"violations: {sum(len(one.verdict.violations) for one in self.guilty) or 'none'}",
