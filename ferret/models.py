@@ -176,8 +176,8 @@ class ProcessFate(ProcessInfo):
     """Spans that are stored."""
     missing_batches: int = 0
     """Batches that were written and are not there, by their numbers. Of a process that was killed, or still runs, it is not
-    known which batches had failed: there it is 0 while as many spans are there as are known to have been written, and
-    otherwise an estimate."""
+    known which batches had failed: then it is 0 while as many spans are there as are known to have been written, and
+    otherwise at least 1, and no more than may be missing."""
 
     @property
     def lost_by_kill(self) -> int | None:

@@ -20,7 +20,7 @@ CLAIMED: Final = 0
 BLOCK: Final = 1
 """The cell that says how many less at most, plus one."""
 RETIRING: Final = 2
-"""The cell that says how many less besides, for a moment."""
+"""The cell that is `MOST_CLAIMED` for the moment in which what was claimed is given back: as many less at most, then."""
 WRITTEN: Final = 3
 FAILED: Final = 4
 DROPPED: Final[Mapping[str, int]] = {"overflow": 5, "closed": 6, "suppressed": 7, "not_owner": 8}
@@ -94,8 +94,10 @@ class Counts:
             # One step, as in `Counts`: neither a call nor a jump backwards comes before the end. A block is replaced only
             # when it is used up.
             if self.draw is draw:
+                if self.cells[RETIRING]:  # one block may be uncertain, and no more
+                    size, fresh = 1, _none_left
+                self.cells[BLOCK] = size  # first, as a kill may come between the two
                 self.cells[CLAIMED] += size
-                self.cells[BLOCK] = size
                 self.draw = fresh
                 follower.draw = fresh
                 self._size = size

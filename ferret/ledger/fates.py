@@ -137,6 +137,7 @@ def _missing(stored: Stored, ledger: Ledger | None, ended: bool) -> int:
         return 0
     if ended:
         return max(0, ledger.batches - ledger.void_batches - stored.batches)
-    if stored.spans >= ledger.written:  # numbers that are not there may be of batches that failed since the last note
+    spans = ledger.written - stored.spans
+    if spans <= 0:  # numbers that are not there may be of batches that failed since the last note
         return 0
-    return max(1, stored.last + 1 - ledger.void_batches - stored.batches)
+    return max(1, min(spans, stored.last + 1 - ledger.void_batches - stored.batches))

@@ -77,7 +77,7 @@ class Life(msgspec.Struct, frozen=True):
     @property
     def uncertain(self) -> int:
         """How many less they may be."""
-        return min(self.counts[CLAIMED], max(0, self.counts[BLOCK] - 1) + self.counts[RETIRING])
+        return max(0, min(self.counts[CLAIMED], max(self.counts[BLOCK], self.counts[RETIRING]) - 1))
 
     @property
     def written(self) -> int:

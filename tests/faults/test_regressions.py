@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from support import WAIT_S, ScriptedSink
 
 import ferret
 from ferret import PluginError, Profiler, Report
+from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
+from ferret.ledger.live import Life
 from ferret.sinks.memory import MemorySink
 
 
@@ -540,3 +544,85 @@ def test_a_fork_in_a_folder_that_was_removed_keeps_parent_and_child_apart(
         assert os.waitpid(pid, 0)[1] == 0
         profiler.start("parent again").end()
     assert sorted(span.name for span in Report(db).spans()) == ["child", "parent", "parent again"]
+
+
+# -- what is said of loss ---------------------------------------------------------------------------
+
+
+def test_numbers_of_batches_that_failed_are_not_taken_for_batches_that_are_missing(db: str, tmp_path: Path) -> None:
+    """When a program is killed, only its counts survive: not which batches had failed since they were noted last."""
+    killed = program(
+        """
+        import os, signal, sys
+        from ferret import Profiler
+
+        profiler = Profiler(sys.argv[1], writer="sync", batch_size=1, close_timeout=0.01)
+        write = profiler.sink.write
+
+        def fail(batch):
+            raise OSError
+
+        for number in range(6):
+            profiler.sink.write = write if number % 2 else fail
+            profiler.start("x").end()
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        tmp_path, db,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def found() -> tuple[int, int, int]:
+        run = Report(db).run()
+        return run.spans, run.lost, run.missing_batches
+
+    assert found() == (3, 3, 0)
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("DELETE FROM __beaver_blobs__ WHERE key LIKE '%/0000000003'")
+    assert found()[2] == 1
+
+
+class Watched(list[int]):
+    """Cells that are looked at after each change, as if a kill came then; after one of them, another thread has its turn."""
+
+    def __init__(self, counts: Counts, turn: int) -> None:
+        super().__init__(counts.cells)
+        self.counts, self.turn, self.changes = counts, turn, 0
+        self.begun = self.counted = 0
+
+    def __setitem__(self, cell: Any, value: Any) -> None:
+        super().__setitem__(cell, value)
+        self.changes += 1
+        if self.changes == self.turn + 1:
+            self.count()
+        life = Life("t", False, tuple(self), b"{}", True, "")
+        assert life.uncertain < MOST_CLAIMED
+        assert life.recorded - life.uncertain <= self.begun
+        assert self.counted <= life.recorded
+
+    def count(self) -> None:
+        self.begun += 1
+        self.counts.count()
+        self.counted += 1
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_a_kill_while_claims_are_given_back_leaves_the_count_as_certain_as_any(turn: int) -> None:
+    """Another thread may claim spans while the writer gives back what was claimed: then no two blocks are uncertain."""
+    counts = Counts()
+    counts.cells = cells = Watched(counts, turn=-1)  # type: ignore[assignment]
+    while counts._size < MOST_CLAIMED:
+        cells.count()
+    cells.turn, cells.changes = turn, 0
+    counts.retire()
+    assert cells.changes >= 4
+    counts.retire()
+    assert cells[CLAIMED] == cells.counted
+
+
+def test_a_kill_in_the_middle_of_a_claim_leaves_a_count_that_holds() -> None:
+    counts = Counts()
+    counts.cells = cells = Watched(counts, turn=-1)  # type: ignore[assignment]
+    for number in range(500):
+        cells.count()
+        if not number % 100:
+            counts.retire()

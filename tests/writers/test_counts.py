@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from ferret import Profiler
 from ferret.ledger import live
-from ferret.ledger.counts import BLOCK, CLAIMED, FAILED, MOST_CLAIMED, RETIRING, Counts
+from ferret.ledger.counts import CLAIMED, FAILED, MOST_CLAIMED, Counts
 
 
 def bounds(counts: Counts) -> tuple[int, int]:
     """How many were counted, at least and at most, as a reader takes it."""
-    cells = counts.cells
-    most = cells[CLAIMED]
-    return most - min(most, max(0, cells[BLOCK] - 1) + cells[RETIRING]), most
+    life = live.Life("", False, tuple(counts.cells), b"{}", True, "")
+    return life.recorded - life.uncertain, life.recorded
 
 
 @pytest.fixture
