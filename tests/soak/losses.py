@@ -194,7 +194,9 @@ class Losses:
                 wrong.append(f"{who} is not what was issued")
             if POISON[self.plan.poison] not in line["error"]:
                 wrong.append(f"{who} was refused for {line['error']}")
-        wrong += [f"{who} was set aside, and nobody refused it" for who in set_aside if not poisoned(self.plan.seed, *who)]
+        wrong += [
+            f"{who} was set aside, and nobody refused it" for who in set_aside if not poisoned(self.plan.seed, *who)
+        ]
         wrong += [f"{who} was refused, and is stored" for who in self._keys(spans) if poisoned(self.plan.seed, *who)]
         if not {"die", "kill-child", "doubt"} & self.happened.faults.keys():
             wrong += [f"{who} was set aside {times} times" for who, times in set_aside.items() if times > 1]
@@ -250,4 +252,3 @@ def same_afterwards(verdict: Verdict, name: str, before: RunInfo | None, after: 
 
 def _shown(fate: Any) -> Any:
     return None if fate is None else (fate.state, fate.spans, fate.missing_batches, fate.lost_by_kill, fate.ledger)
-

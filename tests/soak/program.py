@@ -253,8 +253,12 @@ def live(encoded: bytes, folder_name: str, label: str) -> None:
         options["handle_sigterm"] = False
     profiler = Profiler(
         sink=faulty.spec_of(plan.sink, folder, FILES[plan.sink]),
-        sink_options={"seed": plan.seed, "faults": plan.sink_faults, "log": str(folder / "faults"),
-                      "poison": plan.poison},
+        sink_options={
+            "seed": plan.seed,
+            "faults": plan.sink_faults,
+            "log": str(folder / "faults"),
+            "poison": plan.poison,
+        },
         run_id=f"soak-{plan.seed}",
         writer=plan.writer,
         **options,
