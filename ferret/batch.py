@@ -78,10 +78,11 @@ class Batch:
         sources: where the functions are that names stand for, as far as that is known.
         attempt: 1 the first time; more when the batch comes again because it is not known to be stored.
         part: whether it was part of a batch that the sink would not take.
+        before: how many spans its profiler had handed over before these; only known where it is in flight.
         urgent: whether many more wait behind it, so that a sink had better not let other threads run meanwhile.
     """
 
-    __slots__ = ("attempt", "origin", "part", "records", "sequence", "sources", "threads", "urgent")
+    __slots__ = ("attempt", "before", "origin", "part", "records", "sequence", "sources", "threads", "urgent")
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Batch:
         part: bool = False,
     ) -> None:
         self.part = part
+        self.before = 0
         self.urgent = False
         self.origin = origin
         self.sequence = sequence

@@ -86,6 +86,7 @@ class Books:
         self.counts.retire()
         with self.settled:
             batch = Batch(self.origin, self._issued, records)
+            batch.before = self._taken()
             self._move((*self.in_flight, batch), issued=1)
             with suppress(IndexError):  # drop_oldest took some meanwhile
                 # popped straight into the batch, in C: no span is ever in neither
@@ -144,6 +145,8 @@ class Books:
             parts = [
                 Batch(self.origin, self._issued + index, one, part=True) for index, one in enumerate(shares) if one
             ]
+            for part in parts:
+                part.before = batch.before
             place = self.in_flight.index(batch)
             around = self.in_flight[:place], self.in_flight[place + 1 :]
             self._move((*around[0], *parts, *around[1]), issued=len(parts), failed=failed, failure=failure)
@@ -201,22 +204,25 @@ class Books:
     def ticket(self) -> int:
         """What `reached` must be told so as to know that all that is queued now has had its verdict."""
         with self.settled:
-            return self._past() + self._pending()
+            return self._taken() + len(self.queue)
 
     def until(self, ticket: int) -> int:
         """How many spans are still to be taken up to the ticket."""
         with self.settled:
-            return max(0, ticket - self._past() - self._pending() + len(self.queue))
+            return max(0, ticket - self._taken())
 
     def reached(self, ticket: int) -> bool:
         """Whether all spans up to the ticket have had their verdict."""
         with self.settled:
-            return self._past() >= ticket or not self._pending()
+            if not self.in_flight:
+                return self._taken() >= ticket or not self.queue
+            # those in front were taken first, but verdicts need not come in that order
+            return self.in_flight[0].before >= ticket
 
-    def _past(self) -> int:
-        """How many spans were taken and have had their verdict."""
-        cells = self.counts.cells
-        return cells[WRITTEN] + cells[FAILED] + cells[DROPPED["not_owner"]]
+    def _taken(self) -> int:
+        """How many spans were ever taken: those in flight, and those that have had their verdict."""
+        cells, flying = self.counts.cells, sum(len(batch) for batch in self.in_flight)
+        return cells[WRITTEN] + cells[FAILED] + cells[DROPPED["not_owner"]] + flying
 
     def _pending(self) -> int:
         return len(self.queue) + sum(len(batch) for batch in self.in_flight)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import WAIT_S, ScriptedSink
+from support import ORIGIN, WAIT_S, ScriptedSink, record
 
 import ferret
 from ferret import PluginError, Profiler, Report
 from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
 from ferret.ledger.live import Life
 from ferret.sinks.memory import MemorySink
+from ferret.writers.books import Books
 
 
 def program(code: str, tmp_path: Path, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
@@ -626,3 +627,24 @@ def test_a_kill_in_the_middle_of_a_claim_leaves_a_count_that_holds() -> None:
         cells.count()
         if not number % 100:
             counts.retire()
+
+
+def test_a_ticket_is_not_reached_before_the_parts_of_a_batch_that_others_overtook() -> None:
+    """Under `process`, a batch that was taken apart comes again behind those that were sent meanwhile."""
+    books = Books(ORIGIN)
+    for number in range(4):
+        books.put(record(number))
+    ticket = books.ticket()
+    apart = books.take(4)
+    for number in range(4, 8):
+        books.put(record(number))
+    later = books.take(4)
+    assert apart is not None
+    assert later is not None
+    first, second = books.split(apart.sequence, [], "ValueError")
+    books.settle(later.sequence, None)
+    assert not books.reached(ticket)
+    books.settle(second.sequence, None)
+    assert not books.reached(ticket)
+    books.settle(first.sequence, None)
+    assert books.reached(ticket)
