@@ -109,12 +109,12 @@ class Losses:
         if fate.missing_batches:
             yield f"{fate.missing_batches} batches are said to be missing"
         if fate.ledger is not None and fate.state in {"ended", "killed"}:
-            yield from self._wrong_counts(process, tally, fate, fate.ledger, len(stored))
+            yield from self._wrong_counts(process, tally, fate, fate.ledger)
+            if fate.state == "killed":
+                yield from self._wrongly_taken(tally, fate, fate.ledger, len(stored))
             yield from self._wrong_gaps(process, tally, fate, fate.ledger, stored)
 
-    def _wrong_counts(
-        self, process: int, tally: Tally, fate: ProcessFate, ledger: Ledger, stored: int
-    ) -> Iterator[str]:
+    def _wrong_counts(self, process: int, tally: Tally, fate: ProcessFate, ledger: Ledger) -> Iterator[str]:
         uncertain = ledger.uncertain
         least = tally.ended if fate.state == "killed" or process in self._whole else 0
         if not ledger.recorded >= least:
@@ -129,18 +129,19 @@ class Losses:
             yield f"uncertain by {uncertain}"
         if process in self._quiet and (uncertain or ledger.recorded != tally.ended):
             yield f"killed in a quiet moment, {tally.ended} recorded, and its ledger says {ledger.recorded} less {uncertain}"
-        if fate.state == "killed":
-            taken = fate.lost_by_kill or 0
-            rest = stored + ledger.lost  # a batch that failed may be stored as well: then it is in both
-            if not tally.ended - rest <= taken or not taken - uncertain <= max(0, tally.begun - rest) + ledger.failed:
-                yield (
-                    f"the kill took {tally.ended - rest} to {tally.begun - rest} spans, "
-                    f"and is said to have taken {taken} less {uncertain} at most"
-                )
-            if not ledger.failed and taken != ledger.recorded - rest:
-                yield f"the kill is said to have taken {taken}, and {ledger.recorded} less {rest} are not there"
-        elif ledger.pending:
+        if ledger.pending and fate.state == "ended":
             yield f"it ended, and {ledger.pending} are pending"
+
+    def _wrongly_taken(self, tally: Tally, fate: ProcessFate, ledger: Ledger, stored: int) -> Iterator[str]:
+        taken, uncertain = fate.lost_by_kill or 0, ledger.uncertain
+        rest = stored + ledger.lost  # a batch that failed may be stored as well: then it is in both
+        if not tally.ended - rest <= taken or not taken - uncertain <= max(0, tally.begun - rest) + ledger.failed:
+            yield (
+                f"the kill took {tally.ended - rest} to {tally.begun - rest} spans, "
+                f"and is said to have taken {taken} less {uncertain} at most"
+            )
+        if not ledger.failed and taken != ledger.recorded - rest:
+            yield f"the kill is said to have taken {taken}, and {ledger.recorded} less {rest} are not there"
 
     # -- gaps --------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Losses:
             if not any(since <= ended and begun <= until for since, until, _ in gaps)
         ]  # fmt: skip
         if outside:
-            yield f"{len(outside)} of {len(missing)} spans that are not stored are in none of {len(gaps)} gaps: {outside[0]}, {gaps[:3]}"
+            yield f"{len(outside)} of {len(missing)} spans that are not stored are in none of {len(gaps)} gaps"
         for since, until, count in gaps:
             within = sum(since <= ended and begun <= until for begun, ended in missing)
             if count > within + spared:

@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     ending: str
     """`close`, `return`, `raise`, `exit`, `os._exit`, or `kill`: it kills itself in a quiet moment."""
     poison: str
-    """How the sink refuses some of the spans, which it would never take: it `names` them, `raises`, or does not (an empty text)."""
+    """How the sink refuses some of the spans for good: it `names` them, or it `raises`; an empty text if it does not."""
     sink_faults: dict[str, float]
     """The share of writes that `raise`, are in `doubt`, `hang`, or let the process writer's child `die`."""
     harms: list[Harm]

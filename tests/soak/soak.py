@@ -24,7 +24,8 @@ import ferret
 KINDS = {
     "raise": "a sink raised before it stored a batch", "doubt": "a sink stored a batch and raised",
     "hang": "a sink hung for up to 0.7 s", "die": "the process writer's child died in its sink",
-    "kill": "SIGKILL of the program", "quiet": "SIGKILL in a quiet moment", "kill-child": "SIGKILL of the process writer's child",
+    "kill": "SIGKILL of the program", "quiet": "SIGKILL in a quiet moment",
+    "kill-child": "SIGKILL of the process writer's child",
     "kill-fork": "SIGKILL of another process of the program", "term": "SIGTERM", "int": "Ctrl-C",
     "stop": "SIGSTOP for a while", "full": "no file could grow for a while",
     "locked": "another process held the file's lock", "fork": "a fork under load",
@@ -84,7 +85,7 @@ class Totals:
             f"{self.programs:,} programs of {self.processes:,} processes in {seconds:,.0f} s: "
             + ", ".join(f"{count:,} {name}" for name, count in sorted(self.writers.items())),
             f"{self.stored:,} spans stored, of which {self.owed:,} were acknowledged",
-            f"{self.killed:,} processes killed before they could close; {self.taken:,} spans lost by that, as the reader counts them",
+            f"{self.killed:,} processes died before they had closed, and took {self.taken:,} spans with them",
             f"{self.set_aside:,} spans that a sink refused, and that were set aside",
             f"{sum(self.faults.values()):,} faults:",
             *(f"  {self.faults[kind]:>7,}  {what}" for kind, what in KINDS.items() if self.faults[kind]),
