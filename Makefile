@@ -10,6 +10,7 @@ SINK ?= beaver
 PYTHON ?=# an interpreter to use instead of the newest found
 KINDS ?=# what `make bench` measures; everything unless given, such as KINDS="cost lag"
 ROUNDS ?= 3
+ONLY ?=# what `make break` breaks: what has this in its promise, file or tests; everything unless given
 BENCH ?=# more of its options, such as BENCH="--ours --largest 1e7"
 
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest soak soak-long bench bench-compare bench-keep clean
+.PHONY: help setup browser demo test lint format types docs pytest soak soak-long break bench bench-compare bench-keep clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +88,9 @@ soak: setup ## The faults that take long, then random programs under random faul
 
 soak-long: setup ## SPANS (10_000_000) through each writer into a sink that often fails, each span accounted for
 	$(BIN)/python -W ignore tests/soak/many.py --spans $(SPANS) --sink $(SINK)
+
+break: setup ## Break each promise on purpose, in a copy, and see its tests fail (ONLY=word: some)
+	$(BIN)/python tests/breaking/breaking.py --only "$(ONLY)" --result docs/break-result.txt
 
 bench: setup ## Measure ferret beside its peers (tens of minutes; KINDS="cost lag", BENCH=--quick or --ours: less)
 	$(BIN)/python -m benchmarks.run $(KINDS) --rounds $(ROUNDS) $(BENCH)

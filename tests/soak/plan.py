@@ -70,8 +70,9 @@ def draw(seed: int) -> Plan:
         "handle_sigterm": True,
     }
     kinds = ["raise", "doubt", "hang", *(["die"] if writer == "process" else [])]
-    # a batch that fails waits 0.1 s and more for its next attempt: with small batches that adds up
-    most = 0.3 if options["batch_size"] >= 50 else 0.03
+    poison = dice.choice(["", "", "names", "raises"])
+    # a batch that fails waits 0.1 s and more for its next attempt: with small batches, or many parts of them, that adds up
+    most = 0.3 if options["batch_size"] >= 50 and poison != "raises" else 0.03
     shares = {"raise": most, "doubt": most, "hang": most / 3, "die": most / 3}
     sink_faults = {kind: shares[kind] * dice.random() for kind in kinds if dice.random() < 0.5}
     return Plan(
@@ -84,7 +85,7 @@ def draw(seed: int) -> Plan:
         pause=dice.choice([0.0005, 0.002, 0.005]),
         children=dice.choices(["fork", "spawn", "mp-fork", "program"], k=dice.choice([0, 0, 1, 1, 2, 3])),
         ending=dice.choice(["close", "close", "return", "raise", "exit", "os._exit", "kill"]),
-        poison=dice.choice(["", "", "names", "raises"]),
+        poison=poison,
         sink_faults=sink_faults,
         harms=_harms(dice, writer),
     )

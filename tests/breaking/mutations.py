@@ -1,0 +1,520 @@
+"""How each promise of docs/reliability.md is broken on purpose, and which tests must notice it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+KIT = "tests/contracts/test_contracts.py"
+REGRESSIONS = "tests/faults/test_regressions.py"
+ENDINGS = "tests/faults/test_endings.py"
+KILLS = "tests/faults/test_kills.py"
+THREADS = "tests/writers/test_threads.py"
+CHILD = "tests/faults/test_process_writer.py"
+GAPS = "tests/writers/test_gaps.py"
+QUARANTINE = "tests/writers/test_quarantine.py"
+JSONL = "tests/sinks/test_jsonl.py"
+BEAVER = "tests/sinks/test_beaver.py"
+BOOKS, DELIVERY = "ferret/writers/books.py", "ferret/writers/delivery.py"
+COUNTS, LIVE = "ferret/ledger/counts.py", "ferret/ledger/live.py"
+
+
+class Mutation(NamedTuple):
+    """One line of the source, made wrong.
+
+    Attributes:
+        promise: the beginning of the promise in the table of docs/reliability.md.
+        file: the file that is changed.
+        old: what stands there, once.
+        new: what stands there instead.
+        tests: pytest's names of tests; each must fail, for at least one of its parameters.
+    """
+
+    promise: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = [
+    Mutation(
+        "`recorded = written + dropped + failed + pending`",
+        BOOKS,
+        "            pending = len(self.queue) + sum(len(batch) for batch in self.in_flight)",
+        "            pending = len(self.queue)",
+        (f"{KIT}::TestThreaded::test_the_ledger_adds_up_at_every_look",),
+    ),
+    Mutation(
+        "`recorded = written + dropped + failed + pending`",
+        BOOKS,
+        "                self.counts.cells[WRITTEN] += len(batch)",
+        "                self.counts.cells[WRITTEN] += 1",
+        ("tests/writers/test_conservation.py::test_nothing_is_lost_on_close",),
+    ),
+    Mutation(
+        "What the ledger calls written is stored",
+        BOOKS,
+        "records.extend(itertools.starmap(self.queue.popleft, itertools.repeat((), count)))",
+        "records.extend(itertools.starmap(self.queue.pop, itertools.repeat((), count)))",
+        (
+            f"{KIT}::TestThreaded::test_every_program_keeps_the_laws",
+            f"{THREADS}::test_eight_threads_then_close_stores_every_span_once_and_in_order",
+        ),
+    ),
+    Mutation(
+        "The ledger is exact however many threads",
+        COUNTS,
+        "            if self.draw is draw:\n",
+        "            if True:\n",
+        ("tests/writers/test_counts.py::test_many_threads_and_somebody_who_looks_all_the_time_lose_nothing",),
+    ),
+    Mutation(
+        "Each process has a ledger of its own",
+        COUNTS,
+        "        old, self.cells = self.cells, _plain_cells()\n",
+        "        old, self.cells = self.cells, memoryview(bytearray(bytes(self.cells))).cast('Q')\n",
+        ("tests/writers/test_counts.py::test_a_forked_child_counts_from_zero_and_leaves_its_parents_count_alone",),
+    ),
+    Mutation(
+        "A true `flush()` means",
+        "ferret/writers/threaded.py",
+        "        return books.reached(ticket) and books.nothing_lost",
+        "        return True",
+        (f"{KIT}::TestThreaded::test_flush_is_true_only_once_all_is_stored",),
+    ),
+    Mutation(
+        "A true `flush()` means",
+        BOOKS,
+        "            return self._before[self.in_flight[0].sequence] >= ticket",
+        "            return self._taken - sum(len(batch) for batch in self.in_flight) >= ticket",
+        (f"{REGRESSIONS}::test_a_ticket_is_not_reached_before_the_parts_of_a_batch_that_others_overtook",),
+    ),
+    Mutation(
+        "`flush()` does not wait for what comes after it",
+        BOOKS,
+        "            return self._before[self.in_flight[0].sequence] >= ticket",
+        "            return False",
+        (f"{THREADS}::test_flush_does_not_wait_for_what_comes_after_it",),
+    ),
+    Mutation(
+        "`close()` returns within its time",
+        "ferret/writers/threaded.py",
+        "            worker.join(max(0.0, deadline - time.monotonic()))",
+        "            worker.join(20 + max(0.0, deadline - time.monotonic()))",
+        (f"{KIT}::TestThreaded::test_close_does_not_wait_for_a_sink_that_hangs",),
+    ),
+    Mutation(
+        "`close()` returns within its time",
+        "ferret/writers/queueing.py",
+        '            self._books.give_up("close_timeout")',
+        "            pass",
+        (f"{KIT}::TestThreaded::test_close_does_not_wait_for_a_sink_that_hangs",),
+    ),
+    Mutation(
+        "`close()` returns within its time",
+        "ferret/writers/process.py",
+        "            self._abandoned = True\n            self._link.kill()",
+        "            self._abandoned = True",
+        (f"{CHILD}::test_a_sink_that_hangs_in_the_child_does_not_hold_up_the_program",),
+    ),
+    Mutation(
+        "Recording while another thread closes",
+        "ferret/writers/queueing.py",
+        '            while self._books.drop_newest("closed"):\n                pass',
+        "            self.queue.clear()",
+        (f"{THREADS}::test_producers_that_record_while_it_closes_lose_nothing_uncounted",),
+    ),
+    Mutation(
+        "Recording never waits for a sink",
+        "ferret/writers/threaded.py",
+        "            self._wake.put(None)\n\n    def _start(",
+        "            with self._books.settled:\n                self._wake.put(None)\n\n    def _start(",
+        ("tests/writers/test_hot_path.py::test_recording_goes_on_while_another_thread_holds_every_lock_of_the_writer",),
+    ),
+    Mutation(
+        "Recording never waits for a sink",
+        "ferret/writers/threaded.py",
+        "        if self._wake.empty():",
+        "        if not self._flush(0.5) and self._wake.empty():",
+        (f"{THREADS}::test_recording_does_not_wait_for_a_stuck_sink",),
+    ),
+    Mutation(
+        "A full queue drops exactly what is too much",
+        "ferret/writers/bounded.py",
+        "        if len(self.queue) > self._config.max_queue:",
+        "        if len(self.queue) >= self._config.max_queue:",
+        (f"{THREADS}::test_a_full_queue_drops_exactly_what_is_too_many",),
+    ),
+    Mutation(
+        "A full queue drops exactly what is too much",
+        BOOKS,
+        "        self.count_dropped(reason)\n        return True",
+        "        self.count_dropped(reason, int(len(self.queue) % 7 > 0))\n        return True",
+        (f"{THREADS}::test_drops_are_counted_exactly_however_many_threads_come_at_once",),
+    ),
+    Mutation(
+        '`overflow="block"` waits for room',
+        "ferret/writers/bounded.py",
+        '            if self._config.overflow == "block" and self._wait_for_room():',
+        '            if self._config.overflow == "block" and not self._wait_for_room():',
+        (
+            f"{THREADS}::test_block_waits_for_room_and_then_loses_nothing",
+            f"{THREADS}::test_block_gives_up_after_its_timeout_and_counts",
+        ),
+    ),
+    Mutation(
+        "Recording is safe in signal handlers",
+        BOOKS,
+        "        self.settled = threading.Condition(threading.RLock())",
+        "        self.settled = threading.Condition(threading.Lock())",
+        (f"{THREADS}::test_a_sink_may_close_and_flush_its_own_profiler_without_a_hang",),
+    ),
+    Mutation(
+        "Recording is safe in signal handlers",
+        "ferret/ambient.py",
+        '    return any(one is owner for one in getattr(local, "owners", ()))',
+        "    return False",
+        (f"{KIT}::TestThreaded::test_the_sinks_own_spans_do_not_feed_back",),
+    ),
+    Mutation(
+        "A program that ends by itself loses nothing",
+        "ferret/lifecycle.py",
+        "atexit.register(close_all)",
+        "atexit.register(_masks.clear)",
+        (
+            f"{ENDINGS}::test_nothing_is_lost_when_a_program_ends_by_itself",
+            f"{ENDINGS}::test_ctrl_c_loses_nothing",
+        ),
+    ),
+    Mutation(
+        "Ctrl-C, and SIGTERM with the handler, lose nothing",
+        "ferret/lifecycle.py",
+        "    _close_elsewhere()\n    if callable(before)",
+        "    if callable(before)",
+        (f"{ENDINGS}::test_sigterm_with_the_handler_asked_for_loses_nothing_and_then_does_what_it_would_have",),
+    ),
+    Mutation(
+        "SIGKILL leaves whole batches",
+        "ferret/models.py",
+        "        return any(process.ended_at is None for process in self.processes)",
+        "        return False",
+        (f"{ENDINGS}::test_a_killed_program_leaves_whole_batches_and_reads_as_unclean",),
+    ),
+    Mutation(
+        "SIGKILL leaves whole batches",
+        "ferret/sinks/jsonl.py",
+        "        if end < size:\n            os.ftruncate(self._file.fileno(), end)",
+        "",
+        (f"{JSONL}::test_a_sink_in_use_mends_what_a_killed_process_left",),
+    ),
+    Mutation(
+        "Under `process`, a SIGKILL takes no more",
+        "ferret/writers/process.py",
+        "HAND_OVER_S = 0.1\n",
+        "HAND_OVER_S = 10.0\n",
+        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over",),
+    ),
+    Mutation(
+        "Under `process`, a SIGKILL takes no more",
+        "ferret/writers/child.py",
+        "        except OSError:  # the parent died; what it had sent is still to be stored\n"
+        "            self._parent_lives = False",
+        "        except OSError:\n            os._exit(1)",
+        (
+            "tests/faults/test_process_laws.py::test_an_orphaned_child_stores_what_it_got_and_flushes_and_closes_its_sink",
+        ),
+    ),
+    Mutation(
+        "A reader knows how many spans a SIGKILL took",
+        COUNTS,
+        "                self.cells[CLAIMED] += size\n",
+        "                self.cells[CLAIMED] += size - (size > 1)\n",
+        (f"{KILLS}::test_the_reader_knows_how_many_spans_a_kill_took",),
+    ),
+    Mutation(
+        "A reader knows how many spans a SIGKILL took",
+        COUNTS,
+        "                self.cells[BLOCK] = size  # first, as a kill may come between the two\n"
+        "                self.cells[CLAIMED] += size\n",
+        "                self.cells[CLAIMED] += size\n                self.cells[BLOCK] = size\n",
+        (f"{REGRESSIONS}::test_a_kill_in_the_middle_of_a_claim_leaves_a_count_that_holds",),
+    ),
+    Mutation(
+        "The count is exact up to a thousand spans a second",
+        COUNTS,
+        "size = max(1, min(MOST_CLAIMED, self._size * 2, self._size * CLAIM_NS // (elapsed or 1)))",
+        "size = min(MOST_CLAIMED, self._size * 2 + 0 * elapsed)",
+        (f"{KILLS}::test_the_count_is_exact_in_a_program_that_records_at_leisure",),
+    ),
+    Mutation(
+        "The count is exact up to a thousand spans a second",
+        "ferret/writers/threaded.py",
+        "        self.counts.retire()\n        self._note()",
+        "        self._note()",
+        (f"{KILLS}::test_the_count_is_exact_once_the_writer_has_looked",),
+    ),
+    Mutation(
+        "A run that was killed is told from one that still runs",
+        LIVE,
+        "            return False\n    return True\n\n\ndef _identity",
+        "            return False\n    return False\n\n\ndef _identity",
+        (f"{KILLS}::test_a_program_that_still_runs_is_told_from_one_that_was_killed",),
+    ),
+    Mutation(
+        "What a kill took stays known",
+        "ferret/ledger/fates.py",
+        '                sink.write_run(facts.model_copy(update={"ledger": ledger, "killed": True}))',
+        '                sink.write_run(facts.model_copy(update={"ledger": ledger}))',
+        (f"{KILLS}::test_the_next_profiler_puts_the_count_into_the_facts_and_removes_the_file",),
+    ),
+    Mutation(
+        "A batch that was written and is gone is missed",
+        "ferret/ledger/fates.py",
+        "    if spans <= 0:",
+        "    if spans < 0:",
+        (f"{REGRESSIONS}::test_numbers_of_batches_that_failed_are_not_taken_for_batches_that_are_missing",),
+    ),
+    Mutation(
+        "A batch that was written and is gone is missed",
+        "ferret/ledger/fates.py",
+        "        return max(0, ledger.batches - ledger.void_batches - stored.batches)",
+        "        return 0",
+        (f"{GAPS}::test_the_reader_finds_batches_that_were_written_and_are_gone",),
+    ),
+    Mutation(
+        "The ledger is stored with the run",
+        DELIVERY,
+        '        return self._finish({"ended_at": time.time(), "ledger": ledger})',
+        '        return self._finish({"ended_at": time.time(), "ledger": None})',
+        (f"{GAPS}::test_a_full_queue_leaves_a_gap_in_the_stored_facts",),
+    ),
+    Mutation(
+        "The ledger is stored with the run",
+        DELIVERY,
+        '        self._info = self._info.model_copy(update={"ledger": ledger})\n        self._facts_stored = False',
+        '        self._info = self._info.model_copy(update={"ledger": ledger})',
+        (f"{GAPS}::test_a_killed_run_has_a_last_known_ledger_with_its_gaps",),
+    ),
+    Mutation(
+        "A loss is marked where it happened",
+        BOOKS,
+        "        self._gaps.add(min(one[3] for one in records), max(one[4] for one in records), count, reason)",
+        "        self._gaps.add(0, 0, count, reason)",
+        (f"{GAPS}::test_a_gap_says_when_the_spans_of_a_failed_batch_ran",),
+    ),
+    Mutation(
+        "A loss is marked where it happened",
+        "ferret/ledger/gaps.py",
+        "                self._dropped[reason] = count\n",
+        "",
+        (f"{GAPS}::test_drops_are_noticed_once_and_lie_between_two_looks",),
+    ),
+    Mutation(
+        "One span that a sink refuses costs no other",
+        DELIVERY,
+        "                    return self._refused(batch, error, ())",
+        "                    return type(error).__name__",
+        (f"{QUARANTINE}::test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored",),
+    ),
+    Mutation(
+        "One span that a sink refuses costs no other",
+        "ferret/writers/process.py",
+        "                self._unsent.extend(self._books.split(sequence, bad, failure))",
+        "                self._books.split(sequence, bad, failure)",
+        (f"{QUARANTINE}::test_the_same_through_another_process",),
+    ),
+    Mutation(
+        "What a sink refuses is set aside",
+        "ferret/writers/quarantine.py",
+        'head = {"at": time.time(), "batch": batch.id, "error": f"{type(error).__name__}: {plain_text(error)}"}',
+        'head = {"at": time.time(), "batch": batch.id, "error": ""}',
+        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private",),
+    ),
+    Mutation(
+        "A writing child that dies is replaced",
+        "ferret/writers/process.py",
+        "            if all(self._send(batch.again()) for batch in list(self._books.in_flight)):",
+        "            if self._link.alive:",
+        (f"{CHILD}::test_a_child_that_dies_is_replaced_and_every_batch_is_stored_once",),
+    ),
+    Mutation(
+        "A writing child that dies is replaced",
+        "ferret/writers/process.py",
+        "        if self._books.in_flight and not self._link.alive:\n            self._replace_child()\n"
+        "        self._send_parts()\n        return",
+        "        self._send_parts()\n        return",
+        (f"{CHILD}::test_a_child_killed_under_load_at_many_moments_loses_nothing",),
+    ),
+    Mutation(
+        "A writer's thread that meets an error goes on",
+        "ferret/writers/threaded.py",
+        "                time.sleep(RESTART_DELAY_S)",
+        "                return",
+        (f"{THREADS}::test_a_worker_that_fails_anywhere_goes_on",),
+    ),
+    Mutation(
+        "No process and no thread is left",
+        "ferret/writers/child.py",
+        "    server.abandoned()\n    return 0",
+        "    server.abandoned()\n    signal.pause()\n    return 0",
+        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over",),
+    ),
+    Mutation(
+        "After a fork parent and child each keep their own",
+        "ferret/writers/queueing.py",
+        "        self._books.reset(origin)\n",
+        "",
+        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own",),
+    ),
+    Mutation(
+        "After a fork parent and child each keep their own",
+        "ferret/ambient.py",
+        "    ids.renew()\n    local",
+        "    local",
+        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own",),
+    ),
+    Mutation(
+        "A forked child goes on when its parent has closed",
+        "ferret/sinks/beaver.py",
+        "            _let_go(self.db)\n        return",
+        "            pass\n        return",
+        (
+            f"{BEAVER}::test_a_forked_child_outlives_its_parents_profiler",
+            f"{KIT}::TestBeaver::test_a_forked_child_goes_on_after_its_parent_has_closed",
+        ),
+    ),
+    Mutation(
+        "A sink stores a batch whole or not at all",
+        "ferret/sinks/jsonl.py",
+        "            os.ftruncate(descriptor, end)\n        raise",
+        "            os.fstat(descriptor)\n        raise",
+        (f"{JSONL}::test_a_write_that_fails_half_way_leaves_the_file_as_it_was",),
+    ),
+    Mutation(
+        "A sink stores a batch whole or not at all",
+        "ferret/sinks/beaver.py",
+        "                await engine.connection.execute(sql, values)\n",
+        "                with suppress(Exception):\n                    await engine.connection.execute(sql, values)\n",
+        (f"{KIT}::TestBeaver::test_a_full_disk_costs_nothing_that_comes_again",),
+    ),
+    Mutation(
+        "A batch that comes again is stored once",
+        "ferret/sinks/jsonl.py",
+        "if unless_stored is not None and self._holds(unless_stored):",
+        "if unless_stored is not None and not unless_stored:",
+        (f"{KIT}::TestJsonl::test_a_batch_that_comes_again_to_another_sink_is_stored_once",),
+    ),
+    Mutation(
+        "A batch that comes again is stored once",
+        "ferret/sinks/beaver.py",
+        '/{batch.sequence:010d}"',
+        '/{batch.sequence + batch.attempt - 1:010d}"',
+        (f"{KIT}::TestBeaver::test_a_batch_that_comes_again_is_stored_once",),
+    ),
+    Mutation(
+        "A failing sink is tried again",
+        DELIVERY,
+        "        if self._failing and self._in_caller:\n            return True\n        now",
+        "        if started:\n            return True\n        now",
+        (f"{KIT}::TestThreaded::test_tries_and_successes_are_exactly_what_the_sink_made_of_them",),
+    ),
+    Mutation(
+        "A full disk costs nothing",
+        "ferret/sinks/jsonl.py",
+        "            rest = rest[os.write(descriptor, rest) :]",
+        "            rest = rest[len(rest) + 0 * os.write(descriptor, rest) :]",
+        (f"{KIT}::TestJsonl::test_a_full_disk_costs_nothing_that_comes_again",),
+    ),
+    Mutation(
+        "A database that another process has locked is waited for",
+        DELIVERY,
+        "        return not isinstance(error, RejectedError) and isinstance(error, self._verdicts)",
+        "        return False",
+        (f"{BEAVER}::test_a_file_that_another_process_holds_locked_is_waited_for",),
+    ),
+    Mutation(
+        "Several processes may write one file",
+        "ferret/sinks/jsonl.py",
+        "    fcntl.flock(file, fcntl.LOCK_EX)\n    try:",
+        "    fcntl.flock(file, fcntl.LOCK_SH)\n    try:",
+        (f"{JSONL}::test_four_processes_can_append_at_once",),
+    ),
+    Mutation(
+        "Several processes may write one file",
+        "ferret/batch.py",
+        "        return cls(run_id, secrets.token_hex(8), os.getpid(), ambient.clock.anchor_ns)",
+        '        return cls(run_id, "0" * 16, os.getpid(), ambient.clock.anchor_ns)',
+        (f"{ENDINGS}::test_several_processes_and_profilers_write_one_file_at_once",),
+    ),
+    Mutation(
+        "A file that was cut anywhere loses no sound batch",
+        "ferret/sinks/jsonl.py",
+        "    if missing > 0:\n        return start",
+        "    if missing > 0:\n        return 0",
+        (f"{JSONL}::test_cutting_the_file_anywhere_costs_no_batch_that_was_whole",),
+    ),
+    Mutation(
+        "Files are for their owner only",
+        "ferret/sinks/beaver_file.py",
+        "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))",
+        "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))",
+        (f"{BEAVER}::test_a_file_is_made_for_its_owner_only",),
+    ),
+    Mutation(
+        "Files are for their owner only",
+        "ferret/sinks/jsonl_reader.py",
+        "os.open(name, flags, 0o600))",
+        "os.open(name, flags, 0o644))",
+        (f"{JSONL}::test_a_new_file_is_only_for_its_owner",),
+    ),
+    Mutation(
+        "Files are for their owner only",
+        "ferret/writers/quarantine.py",
+        "os.O_NOFOLLOW, 0o600)",
+        "os.O_NOFOLLOW, 0o644)",
+        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private",),
+    ),
+    Mutation(
+        "Files are for their owner only",
+        LIVE,
+        "os.O_NOFOLLOW, 0o600)",
+        "os.O_NOFOLLOW, 0o644)",
+        (f"{KILLS}::test_the_live_file_is_private_and_gone_after_a_clean_end",),
+    ),
+    Mutation(
+        "Nothing that is stored or received is executed",
+        "ferret/writers/frames.py",
+        "decode = msgspec.msgpack.Decoder().decode",
+        "import pickle\n\ndecode = pickle.loads",
+        ("tests/breaking/test_breaking.py::test_nothing_that_runs_what_it_reads_is_used",),
+    ),
+    Mutation(
+        "A plugin's code runs only when its name is used",
+        "ferret/plugins.py",
+        '        for ours in self._collect("ferret.builtin"):',
+        '        self._load_entry_points()\n        for ours in self._collect("ferret.builtin"):',
+        ("tests/plugins/test_plugins.py::test_a_program_that_uses_ferrets_own_imports_no_plugin",),
+    ),
+    Mutation(
+        "Any Python object may be a tag",
+        "ferret/tags.py",
+        "    except Exception:  # noqa: BLE001 - any object may be a tag, and none may hurt the program\n"
+        "        return _encode_carefully(tags)",
+        "    except TypeError:\n        return _encode_carefully(tags)",
+        ("tests/recording/test_tags.py::test_no_tags_whatever_raise",),
+    ),
+    Mutation(
+        "Any Python object may be a tag",
+        "ferret/tags.py",
+        "    except Exception:  # noqa: BLE001 - a hostile __str__",
+        "    except ValueError:",
+        ("tests/recording/test_profiler.py::test_an_exception_whose_text_fails_is_recorded_all_the_same",),
+    ),
+    Mutation(
+        "Tags are as they were when the span ended",
+        "ferret/span.py",
+        "            details.model.tags.update(tags)",
+        "            details.model.tags.update(tags) or details.given_tags.update(tags)",
+        ("tests/recording/test_profiler.py::test_tags_are_as_they_were_at_the_end",),
+    ),
+]
