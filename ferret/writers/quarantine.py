@@ -30,10 +30,13 @@ def put(place: str, batch: Batch, error: BaseException) -> bool:
     head = {"at": time.time(), "batch": batch.id, "error": f"{type(error).__name__}: {plain_text(error)}"}
     lines = msgspec.json.Encoder().encode_lines([{**head, "span": span} for span in _spans(batch)])
     try:
-        file = os.open(path_of(place), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        file = os.open(path_of(place), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
-            if os.fstat(file).st_size + len(lines) > MOST_BYTES:
+            size = os.fstat(file).st_size
+            if size + len(lines) > MOST_BYTES:
                 return False
+            if size and os.pread(file, 1, size - 1) != b"\n":  # a full disk, or a kill, cut the last line short
+                lines = b"\n" + lines
             return os.write(file, lines) == len(lines)
         finally:
             os.close(file)

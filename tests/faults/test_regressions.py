@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import sqlite3
@@ -20,9 +21,11 @@ from support import ORIGIN, WAIT_S, ScriptedSink, record
 
 import ferret
 from ferret import PluginError, Profiler, Report
+from ferret.batch import Batch
 from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
 from ferret.ledger.live import Life
 from ferret.sinks.memory import MemorySink
+from ferret.writers import quarantine
 from ferret.writers.books import Books
 
 
@@ -648,3 +651,14 @@ def test_a_ticket_is_not_reached_before_the_parts_of_a_batch_that_others_overtoo
     assert not books.reached(ticket)
     books.settle(first.sequence, None)
     assert books.reached(ticket)
+
+
+def test_a_line_of_the_quarantine_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
+    place = str(tmp_path / "spans")
+    batch = Batch(ORIGIN, 0, [record(1)])
+    assert quarantine.put(place, batch, ValueError("no"))
+    path = Path(quarantine.path_of(place))
+    path.write_bytes(path.read_bytes() * 2 + b'{"at":17')
+    assert quarantine.put(place, batch, ValueError("no"))
+    *_, cut, last = path.read_bytes().splitlines()
+    assert (cut, json.loads(last)["error"]) == (b'{"at":17', "ValueError: no")
