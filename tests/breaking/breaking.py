@@ -20,6 +20,7 @@ from xml.etree import ElementTree as ET
 
 from mutations import MUTATIONS, Mutation
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -38,7 +39,8 @@ class Outcome(NamedTuple):
 
     def of(self, test: str) -> set[str]:
         """What it said of a test."""
-        return self.found.get(test.replace(".py::", ".").replace("::", ".").replace("/", "."), set())
+        name = test.partition("[")[0].replace(".py::", ".").replace("::", ".").replace("/", ".")
+        return self.found.get(name, set())
 
 
 class Broken(NamedTuple):
@@ -66,12 +68,12 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, tests: list[str]) -> Outcome:
+def run(folder: Path, tests: list[str], *, until_one_fails: bool = False) -> Outcome:
     """Run tests in a copy, with the copy's ferret."""
     report = folder / "report.xml"
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_S}",
-        f"--junitxml={report}", "-o", "junit_family=xunit1", *tests,
+        f"--junitxml={report}", "-o", "junit_family=xunit1", *(["-x"] if until_one_fails else []), *tests,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
     with subprocess.Popen(
@@ -104,7 +106,7 @@ def break_one(mutation: Mutation, home: Path) -> Broken:
     file = folder / mutation.file
     before = file.read_text(encoding="utf-8")
     file.write_text(before.replace(mutation.old, mutation.new), encoding="utf-8")
-    outcome = run(folder, list(mutation.tests))
+    outcome = run(folder, list(mutation.tests), until_one_fails=len(mutation.tests) == 1)
     silent = [test for test in mutation.tests if "failure" not in outcome.of(test)]
     if before.count(mutation.old) != 1:
         found = f"the text to change is {before.count(mutation.old)} times in {mutation.file}"
@@ -129,9 +131,9 @@ def table(results: list[Broken]) -> Table:
     """What became of each promise."""
     shown = Table("promise", "broken in", "noticed by", "result", title_justify="left", pad_edge=False)
     for one in results:
-        tests = "\n".join(test.rpartition("::")[2] for test in one.mutation.tests)
+        tests = escape("\n".join(test.rpartition("::")[2] for test in one.mutation.tests))
         style = "green" if one.noticed else "red"
-        shown.add_row(one.mutation.promise, one.mutation.file, tests, f"[{style}]{one.found}[/]")
+        shown.add_row(escape(one.mutation.promise), one.mutation.file, tests, f"[{style}]{escape(one.found)}[/]")
     return shown
 
 
@@ -188,6 +190,10 @@ def main() -> int:
             def break_next(mutation: Mutation) -> Broken:
                 result = break_one(mutation, home)
                 progress.update(task, advance=1)
+                if not console.is_terminal:
+                    console.print(
+                        f"{result.found}: {mutation.promise} ({mutation.file})", markup=False, highlight=False
+                    )
                 if not result.noticed:
                     progress.console.print(
                         f"{mutation.promise} ({mutation.file}): {result.found}", style="red", markup=False

@@ -26,7 +26,7 @@ class Mutation(NamedTuple):
         file: the file that is changed.
         old: what stands there, once.
         new: what stands there instead.
-        tests: pytest's names of tests; each must fail, for at least one of its parameters.
+        tests: pytest's names of tests; each must fail, for at least one of the parameters that it is run with.
     """
 
     promise: str
@@ -49,7 +49,7 @@ MUTATIONS = [
         BOOKS,
         "                self.counts.cells[WRITTEN] += len(batch)",
         "                self.counts.cells[WRITTEN] += 1",
-        ("tests/writers/test_conservation.py::test_nothing_is_lost_on_close",),
+        ("tests/writers/test_conservation.py::test_nothing_is_lost_on_close[threaded]",),
     ),
     Mutation(
         "What the ledger calls written is stored",
@@ -129,14 +129,16 @@ MUTATIONS = [
         "ferret/writers/threaded.py",
         "            self._wake.put(None)\n\n    def _start(",
         "            with self._books.settled:\n                self._wake.put(None)\n\n    def _start(",
-        ("tests/writers/test_hot_path.py::test_recording_goes_on_while_another_thread_holds_every_lock_of_the_writer",),
+        (
+            "tests/writers/test_hot_path.py::test_recording_goes_on_while_another_thread_holds_every_lock_of_the_writer[threaded]",
+        ),
     ),
     Mutation(
         "Recording never waits for a sink",
         "ferret/writers/threaded.py",
         "        if self._wake.empty():",
         "        if not self._flush(0.5) and self._wake.empty():",
-        (f"{THREADS}::test_recording_does_not_wait_for_a_stuck_sink",),
+        (f"{THREADS}::test_recording_does_not_wait_for_a_stuck_sink[threaded]",),
     ),
     Mutation(
         "A full queue drops exactly what is too much",
@@ -167,7 +169,7 @@ MUTATIONS = [
         BOOKS,
         "        self.settled = threading.Condition(threading.RLock())",
         "        self.settled = threading.Condition(threading.Lock())",
-        (f"{THREADS}::test_a_sink_may_close_and_flush_its_own_profiler_without_a_hang",),
+        (f"{THREADS}::test_a_sink_may_close_and_flush_its_own_profiler_without_a_hang[threaded]",),
     ),
     Mutation(
         "Recording is safe in signal handlers",
@@ -182,8 +184,8 @@ MUTATIONS = [
         "atexit.register(close_all)",
         "atexit.register(_masks.clear)",
         (
-            f"{ENDINGS}::test_nothing_is_lost_when_a_program_ends_by_itself",
-            f"{ENDINGS}::test_ctrl_c_loses_nothing",
+            f"{ENDINGS}::test_nothing_is_lost_when_a_program_ends_by_itself[pass-0-threaded]",
+            f"{ENDINGS}::test_ctrl_c_loses_nothing[threaded]",
         ),
     ),
     Mutation(
@@ -191,14 +193,16 @@ MUTATIONS = [
         "ferret/lifecycle.py",
         "    _close_elsewhere()\n    if callable(before)",
         "    if callable(before)",
-        (f"{ENDINGS}::test_sigterm_with_the_handler_asked_for_loses_nothing_and_then_does_what_it_would_have",),
+        (
+            f"{ENDINGS}::test_sigterm_with_the_handler_asked_for_loses_nothing_and_then_does_what_it_would_have[default-threaded]",
+        ),
     ),
     Mutation(
         "SIGKILL leaves whole batches",
         "ferret/models.py",
         "        return any(process.ended_at is None for process in self.processes)",
         "        return False",
-        (f"{ENDINGS}::test_a_killed_program_leaves_whole_batches_and_reads_as_unclean",),
+        (f"{ENDINGS}::test_a_killed_program_leaves_whole_batches_and_reads_as_unclean[threaded]",),
     ),
     Mutation(
         "SIGKILL leaves whole batches",
@@ -212,7 +216,7 @@ MUTATIONS = [
         "ferret/writers/process.py",
         "HAND_OVER_S = 0.1\n",
         "HAND_OVER_S = 10.0\n",
-        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over",),
+        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over[4]",),
     ),
     Mutation(
         "Under `process`, a SIGKILL takes no more",
@@ -229,7 +233,7 @@ MUTATIONS = [
         COUNTS,
         "                self.cells[CLAIMED] += size\n",
         "                self.cells[CLAIMED] += size - (size > 1)\n",
-        (f"{KILLS}::test_the_reader_knows_how_many_spans_a_kill_took",),
+        (f"{KILLS}::test_the_reader_knows_how_many_spans_a_kill_took[5000-threaded]",),
     ),
     Mutation(
         "A reader knows how many spans a SIGKILL took",
@@ -244,21 +248,21 @@ MUTATIONS = [
         COUNTS,
         "size = max(1, min(MOST_CLAIMED, self._size * 2, self._size * CLAIM_NS // (elapsed or 1)))",
         "size = min(MOST_CLAIMED, self._size * 2 + 0 * elapsed)",
-        (f"{KILLS}::test_the_count_is_exact_in_a_program_that_records_at_leisure",),
+        (f"{KILLS}::test_the_count_is_exact_in_a_program_that_records_at_leisure[threaded]",),
     ),
     Mutation(
         "The count is exact up to a thousand spans a second",
         "ferret/writers/threaded.py",
         "        self.counts.retire()\n        self._note()",
         "        self._note()",
-        (f"{KILLS}::test_the_count_is_exact_once_the_writer_has_looked",),
+        (f"{KILLS}::test_the_count_is_exact_once_the_writer_has_looked[threaded]",),
     ),
     Mutation(
         "A run that was killed is told from one that still runs",
         LIVE,
         "            return False\n    return True\n\n\ndef _identity",
         "            return False\n    return False\n\n\ndef _identity",
-        (f"{KILLS}::test_a_program_that_still_runs_is_told_from_one_that_was_killed",),
+        (f"{KILLS}::test_a_program_that_still_runs_is_told_from_one_that_was_killed[threaded]",),
     ),
     Mutation(
         "What a kill took stays known",
@@ -293,14 +297,14 @@ MUTATIONS = [
         DELIVERY,
         '        self._info = self._info.model_copy(update={"ledger": ledger})\n        self._facts_stored = False',
         '        self._info = self._info.model_copy(update={"ledger": ledger})',
-        (f"{GAPS}::test_a_killed_run_has_a_last_known_ledger_with_its_gaps",),
+        (f"{GAPS}::test_a_killed_run_has_a_last_known_ledger_with_its_gaps[threaded]",),
     ),
     Mutation(
         "A loss is marked where it happened",
         BOOKS,
         "        self._gaps.add(min(one[3] for one in records), max(one[4] for one in records), count, reason)",
         "        self._gaps.add(0, 0, count, reason)",
-        (f"{GAPS}::test_a_gap_says_when_the_spans_of_a_failed_batch_ran",),
+        (f"{GAPS}::test_a_gap_says_when_the_spans_of_a_failed_batch_ran[threaded]",),
     ),
     Mutation(
         "A loss is marked where it happened",
@@ -314,21 +318,21 @@ MUTATIONS = [
         DELIVERY,
         "                    return self._refused(batch, error, ())",
         "                    return type(error).__name__",
-        (f"{QUARANTINE}::test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored",),
+        (f"{QUARANTINE}::test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored[threaded-a value]",),
     ),
     Mutation(
         "One span that a sink refuses costs no other",
         "ferret/writers/process.py",
         "                self._unsent.extend(self._books.split(sequence, bad, failure))",
         "                self._books.split(sequence, bad, failure)",
-        (f"{QUARANTINE}::test_the_same_through_another_process",),
+        (f"{QUARANTINE}::test_the_same_through_another_process[unnamed]",),
     ),
     Mutation(
         "What a sink refuses is set aside",
         "ferret/writers/quarantine.py",
         'head = {"at": time.time(), "batch": batch.id, "error": f"{type(error).__name__}: {plain_text(error)}"}',
         'head = {"at": time.time(), "batch": batch.id, "error": ""}',
-        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private",),
+        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private[threaded]",),
     ),
     Mutation(
         "A writing child that dies is replaced",
@@ -357,21 +361,21 @@ MUTATIONS = [
         "ferret/writers/child.py",
         "    server.abandoned()\n    return 0",
         "    server.abandoned()\n    signal.pause()\n    return 0",
-        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over",),
+        (f"{CHILD}::test_a_killed_program_loses_at_most_what_it_had_not_handed_over[4]",),
     ),
     Mutation(
         "After a fork parent and child each keep their own",
         "ferret/writers/queueing.py",
         "        self._books.reset(origin)\n",
         "",
-        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own",),
+        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own[threaded]",),
     ),
     Mutation(
         "After a fork parent and child each keep their own",
         "ferret/ambient.py",
         "    ids.renew()\n    local",
         "    local",
-        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own",),
+        (f"{ENDINGS}::test_after_a_fork_parent_and_child_each_keep_their_own[threaded]",),
     ),
     Mutation(
         "A forked child goes on when its parent has closed",
@@ -472,14 +476,14 @@ MUTATIONS = [
         "ferret/writers/quarantine.py",
         "os.O_NOFOLLOW, 0o600)",
         "os.O_NOFOLLOW, 0o644)",
-        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private",),
+        (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private[threaded]",),
     ),
     Mutation(
         "Files are for their owner only",
         LIVE,
         "os.O_NOFOLLOW, 0o600)",
         "os.O_NOFOLLOW, 0o644)",
-        (f"{KILLS}::test_the_live_file_is_private_and_gone_after_a_clean_end",),
+        (f"{KILLS}::test_the_live_file_is_private_and_gone_after_a_clean_end[threaded]",),
     ),
     Mutation(
         "Nothing that is stored or received is executed",
@@ -493,7 +497,7 @@ MUTATIONS = [
         "ferret/plugins.py",
         '        for ours in self._collect("ferret.builtin"):',
         '        self._load_entry_points()\n        for ours in self._collect("ferret.builtin"):',
-        ("tests/plugins/test_plugins.py::test_a_program_that_uses_ferrets_own_imports_no_plugin",),
+        ("tests/plugins/test_plugins.py::test_a_program_that_uses_ferrets_own_imports_no_plugin[threaded]",),
     ),
     Mutation(
         "Any Python object may be a tag",
