@@ -174,6 +174,25 @@ class WriterContract:
         assert [ledger.recorded for ledger in looks] == sorted(ledger.recorded for ledger in looks)
         assert [ledger.recorded for ledger in looks[-3:]] == [1500] * 3
 
+    def test_a_look_while_the_sink_works_misses_no_span(self) -> None:
+        """What the sink is busy with is pending."""
+        sink = self.make_gate()
+        with self.profiler(sink, batch_size=4) as profiler:
+            sink.hold()
+            producer = threading.Thread(target=lambda: record(profiler, range(10)))
+            producer.start()
+            try:
+                assert sink.entered.acquire(timeout=self.patience_s), "a full batch was not written"
+                if not self.delivers_in_caller:
+                    producer.join()
+                look = profiler.stats()
+            finally:
+                sink.release()
+                producer.join()
+            self.close(profiler)
+        recorded = 4 if self.delivers_in_caller else 10
+        assert (look.recorded, look.written, look.pending) == (recorded, 0, recorded)
+
     def test_a_span_after_close_is_counted_as_dropped(self) -> None:
         """Recording after close neither raises nor stores, and is counted as `closed`."""
         sink = self.make_gate()

@@ -110,7 +110,7 @@ def break_one(mutation: Mutation, home: Path) -> Broken:
     silent = [test for test in mutation.tests if "failure" not in outcome.of(test)]
     if before.count(mutation.old) != 1:
         found = f"the text to change is {before.count(mutation.old)} times in {mutation.file}"
-    elif not outcome.found or any("error" in verdicts for verdicts in outcome.found.values()):
+    elif silent and (not outcome.found or any("error" in verdicts for verdicts in outcome.found.values())):
         found = "could not be tried: an error outside the tests"
     elif silent:
         found = "survived " + ", ".join(test.rpartition("::")[2] for test in silent)
@@ -176,33 +176,27 @@ def main() -> int:
         return 2
     home = Path(tempfile.mkdtemp(prefix="ferret-break-"))
     try:
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("unbroken", total=len(wanted) + 1)
-            failing, output = unbroken(wanted, home)
-            if failing:
-                console.print(output, markup=False, highlight=False)
-                console.print(
-                    "These do not pass where nothing is broken:", *failing, sep="\n  ", style="red", markup=False
-                )
-                return 1
-            progress.update(task, advance=1, description="broken")
+        with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(options.jobs) as pool:
+            task = progress.add_task("breaking", total=len(wanted) + 1)
+
+            def tell(what: str, output: str = "", style: str = "red") -> None:
+                progress.update(task, advance=1)
+                if output or not console.is_terminal:
+                    progress.console.print(what, style=style, markup=False, highlight=False)
+                    progress.console.print(output[-1500:], markup=False, highlight=False)
 
             def break_next(mutation: Mutation) -> Broken:
                 result = break_one(mutation, home)
-                progress.update(task, advance=1)
-                if not console.is_terminal:
-                    console.print(
-                        f"{result.found}: {mutation.promise} ({mutation.file})", markup=False, highlight=False
-                    )
-                if not result.noticed:
-                    progress.console.print(
-                        f"{mutation.promise} ({mutation.file}): {result.found}", style="red", markup=False
-                    )
-                    progress.console.print(result.output[-1500:], markup=False, highlight=False)
+                what = f"{result.found}: {mutation.promise} ({mutation.file}), {result.seconds:.0f} s"
+                tell(what, "" if result.noticed else result.output, "green" if result.noticed else "red")
                 return result
 
-            with ThreadPoolExecutor(options.jobs) as pool:
-                results = list(pool.map(break_next, wanted))
+            sound = pool.submit(unbroken, wanted, home)
+            results = list(pool.map(break_next, wanted))
+            failing, output = sound.result()
+            if failing:
+                tell("\n  ".join(["These do not pass where nothing is broken:", *failing]), output)
+                return 1
     finally:
         shutil.rmtree(home, ignore_errors=True)
     console.print(table(results))

@@ -89,11 +89,13 @@ def test_recording_does_not_wait_for_a_stuck_sink(writer: str) -> None:
     sink = ScriptedSink()
     sink.gate.clear()
     profiler = Profiler(sink=sink, writer=writer, batch_size=2, close_timeout=0.2)
+    started = time.monotonic()
     for number in range(2):
         profiler.start("stuck", {"n": number}).end()
     assert sink.entered.acquire(timeout=WAIT_S)
     for number in range(500):
         profiler.start("behind", {"n": number}).end()
+    assert time.monotonic() - started < WAIT_S / 2
     assert profiler.stats().pending == 502
     assert not profiler.flush(timeout=0.01)
     with pytest.warns(LostSpansWarning, match="502 of 502 spans were not stored"):
