@@ -180,6 +180,7 @@ def test_after_a_fork_parent_and_child_each_keep_their_own(db: str, tmp_path: Pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert numbers == [*range(80), *range(1000, 1040), *range(2000, 2040)]
+    assert len({span.span_id for span in Report(db).spans()}) == len(numbers)
     found = only_run(db)
     assert len(found.processes) == 3
     assert not found.unclean
