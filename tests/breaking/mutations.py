@@ -504,8 +504,8 @@ MUTATIONS = [
     Mutation(
         "Tags are as they were when the span ended",
         "ferret/span.py",
-        "            details.model.tags.update(tags)",
-        "            details.model.tags.update(tags) or details.given_tags.update(tags)",
+        "        self._tags = tags\n        self._details: ",
+        "        self._tags = tags and {key: list(value) for key, value in tags.items()}\n        self._details: ",
         ("tests/recording/test_profiler.py::test_tags_are_as_they_were_at_the_end",),
     ),
 ]
