@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 COPIED = ["ferret", "tests", "docs", "examples", "conftest.py", "pyproject.toml", "README.md"]
 TEST_S = 60
 """How long one test may take, which may hang for what was broken."""
-LONGEST_S = 600
+LONGEST_S = 300
 
 
 class Outcome(NamedTuple):

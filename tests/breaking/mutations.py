@@ -124,7 +124,7 @@ MUTATIONS = [
         "Recording while another thread closes",
         "ferret/writers/queueing.py",
         '            while self._books.drop_newest("closed"):\n                pass',
-        "            self.queue.clear()",
+        '            self.queue.clear()\n            self._books.count_dropped("closed", 2)',
         (f"{THREADS}::test_producers_that_record_while_it_closes_lose_nothing_uncounted",),
     ),
     Mutation(
@@ -320,9 +320,9 @@ MUTATIONS = [
     ),
     Mutation(
         "One span that a sink refuses costs no other",
-        "ferret/writers/process.py",
-        "                self._unsent.extend(self._books.split(sequence, bad, failure))",
-        "                self._books.split(sequence, bad, failure)",
+        "ferret/writers/child.py",
+        "(frame.sequence, verdict.failure, verdict.bad))",
+        "(frame.sequence, verdict.failure, None))",
         (f"{QUARANTINE}::test_the_same_through_another_process[unnamed]",),
     ),
     Mutation(
