@@ -390,8 +390,8 @@ MUTATIONS = [
     Mutation(
         "A sink stores a batch whole or not at all",
         "ferret/sinks/beaver.py",
-        "        _run(self.db, store)\n",
-        "        with suppress(Exception):\n            _run(self.db, store)\n",
+        "            self._connection.execute(sql, values)\n",
+        "            with suppress(Exception):\n                self._connection.execute(sql, values)\n",
         (f"{KIT}::TestBeaver::test_a_full_disk_costs_nothing_that_comes_again",),
     ),
     Mutation(
@@ -425,9 +425,10 @@ MUTATIONS = [
     Mutation(
         "A database that another process has locked is waited for",
         "ferret/sinks/beaver.py",
-        "        _run(self.db, store)\n",
-        "        with suppress(TimeoutError):\n"
-        "            asyncio.run_coroutine_threadsafe(store(), self.db._loop).result(0.2)\n",
+        "            self._connection.execute(sql, values)\n",
+        '            self._connection.execute("PRAGMA busy_timeout = 1")\n'
+        "            with suppress(Exception):\n"
+        "                self._connection.execute(sql, values)\n",
         (f"{BEAVER}::test_a_file_that_another_process_holds_locked_is_waited_for",),
     ),
     Mutation(
