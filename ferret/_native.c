@@ -37,6 +37,7 @@ typedef struct {
 static Layout spans = {.names = {"_details", "_recorder", "_tags", "_token", "end_ns", "name", "parent_id", "span_id",
                                  "start_ns", "__init__"}};
 static Layout lanes = {.names = {"append", "claim", "current", "draw", "gauge", "queue"}};
+static Layout gauges = {.names = {"alarm"}};
 static Layout counters = {.names = {"next_id"}};
 
 #define SLOT(layout, object, which) (*(PyObject **)((char *)(object) + (layout).at[which]))
@@ -221,6 +222,80 @@ new_id(void)
     return found;
 }
 
+/* `local.index`, and what was found there, by the thread's number, which is never given twice. Whoever takes an index away
+   says so, by `forget_threads`, and then everybody looks again. (Another kind of local, such as gevent's, is asked always.) */
+static struct { uint64_t thread; Py_ssize_t index; } indices[16];
+static bool local_is_usual;
+
+static PyObject *
+local_index(void)
+{
+    uint64_t thread = PyThreadState_GetID(PyThreadState_Get());
+    if (indices[thread % 16].thread == thread)
+        return PyLong_FromSsize_t(indices[thread % 16].index);
+    PyObject *found = PyObject_GetAttr(known[LOCAL], str_index);
+    if (found != NULL && local_is_usual && PyLong_CheckExact(found)) {
+        indices[thread % 16].index = PyLong_AsSsize_t(found);
+        indices[thread % 16].thread = thread;
+    }
+    return found;
+}
+
+static PyObject *
+forget_threads(PyObject *module, PyObject *unused)
+{
+    memset(indices, 0, sizeof indices);
+    Py_RETURN_NONE;
+}
+
+/* A text that is JSON as it stands, in quotes; NULL where it is not, or where there is no room. */
+static char *
+write_text(char *at, char *end, PyObject *text)
+{
+    if (!PyUnicode_CheckExact(text) || !PyUnicode_IS_COMPACT_ASCII(text) || PyUnicode_GET_LENGTH(text) > end - at - 4)
+        return NULL;
+    const unsigned char *from = PyUnicode_1BYTE_DATA(text), *stop = from + PyUnicode_GET_LENGTH(text);
+    *at++ = '"';
+    while (from < stop) {
+        if (*from < ' ' || *from == '"' || *from == '\\')
+            return NULL;
+        *at++ = *from++;
+    }
+    *at++ = '"';
+    return at;
+}
+
+static char *
+write_value(char *at, char *end, PyObject *value)
+{
+    if (!PyLong_CheckExact(value) || !PyUnstable_Long_IsCompact((PyLongObject *)value))
+        return write_text(at, end, value);
+    Py_ssize_t number = PyUnstable_Long_CompactValue((PyLongObject *)value);
+    char digits[24], *first = digits + sizeof digits;
+    size_t rest = number < 0 ? -(size_t)number : (size_t)number;
+    do
+        *--first = '0' + rest % 10;
+    while (rest /= 10);
+    if (number < 0)
+        *--first = '-';
+    size_t length = digits + sizeof digits - first;
+    return (size_t)(end - at) < length + 3 ? NULL : (char *)memcpy(at, first, length) + length;
+}
+
+/* The commonest tags, which are few, short and plain; NULL for others. A call of msgspec takes as long as all of this thrice. */
+static PyObject *
+short_json(PyObject *tags)
+{
+    char text[256], *at = text, *end = text + sizeof text;
+    PyObject *key, *value;
+    for (Py_ssize_t i = 0; PyDict_Next(tags, &i, &key, &value); *at++ = ',')
+        if ((at = write_text(at == text ? at + 1 : at, end, key)) == NULL || (*at++ = ':', at = write_value(at, end, value)) == NULL)
+            return NULL;
+    text[0] = '{';
+    at[-1] = '}';
+    return PyBytes_FromStringAndSize(text, at - text);
+}
+
 static PyObject *
 encode_tags(PyObject *tags)
 {
@@ -230,7 +305,10 @@ encode_tags(PyObject *tags)
         return PyObject_CallOneArg(known[ENCODE_TAGS], tags);
     if (PyDict_GET_SIZE(tags) == 0)
         return Py_NewRef(Py_None);
-    PyObject *data = PyObject_CallOneArg(known[ENCODE], tags);
+    PyObject *data = short_json(tags);
+    if (data != NULL || PyErr_Occurred())
+        return data;
+    data = PyObject_CallOneArg(known[ENCODE], tags);
     if (data == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return NULL;
@@ -276,7 +354,11 @@ look_at_gauge(PyObject *recorder)
     Py_INCREF(queue);
     Py_ssize_t length = PyObject_Size(queue);
     Py_DECREF(queue);
-    PyObject *alarm = length < 0 ? NULL : PyObject_GetAttr(gauge, str_alarm);
+    PyObject *alarm = NULL;
+    if (length >= 0 && has(&gauges, Py_TYPE(gauge)))
+        alarm = Py_XNewRef(SLOT(gauges, gauge, 0));
+    if (length >= 0 && alarm == NULL)
+        alarm = PyObject_GetAttr(gauge, str_alarm);
     int due = -1;
     if (alarm != NULL) {
         Py_ssize_t limit = PyLong_CheckExact(alarm) ? PyLong_AsSsize_t(alarm) : -1;
@@ -448,7 +530,7 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     if (end_ns == NULL)
         return NULL;
     if (!AS_WRITTEN() || kwnames != NULL || nargs != 3 || args[1] != Py_None || !has(&spans, Py_TYPE(self))
-        || (thread = PyObject_GetAttr(known[LOCAL], str_index)) == NULL || SLOT(spans, self, DETAILS) != Py_None || SLOT(spans, self, END_NS) != zero
+        || (thread = local_index()) == NULL || SLOT(spans, self, DETAILS) != Py_None || SLOT(spans, self, END_NS) != zero
         || (token = SLOT(spans, self, TOKEN)) == NULL || SLOT(spans, self, SPAN_ID) == NULL
         || SLOT(spans, self, PARENT_ID) == NULL || SLOT(spans, self, NAME) == NULL || SLOT(spans, self, START_NS) == NULL
         || SLOT(spans, self, TAGS) == NULL || !PyContextToken_CheckExact(token)
@@ -515,7 +597,7 @@ hand_over_failed(PyObject *const *args)
 static PyObject *
 thread_index(PyObject *recorder)
 {
-    PyObject *thread = PyObject_GetAttr(known[LOCAL], str_index);
+    PyObject *thread = local_index();
     if (thread != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return thread;
     PyErr_Clear();
@@ -533,7 +615,8 @@ decorated(PyObject *wrapper, PyObject *const *args, size_t nargsf, PyObject *kwn
     bool usual = AS_WRITTEN() && PyFunction_GET_CODE(wrapper) == python_wrapper_code && closure != NULL;
     for (int i = 0; usual && i < CELLS; i++)
         usual = (cells[i] = PyCell_GET(PyTuple_GET_ITEM(closure, i))) != NULL;
-    if (usual && depth >= most_deep) {
+    int *deep = &depth;
+    if (usual && *deep >= most_deep) {
         PyFunction_SetVectorcall((PyFunctionObject *)wrapper, python_vectorcall);
         usual = false;
     }
@@ -546,9 +629,9 @@ decorated(PyObject *wrapper, PyObject *const *args, size_t nargsf, PyObject *kwn
     PyObject *name = Py_NewRef(cells[CELL_NAME]), *recorder = Py_NewRef(cells[CELL_RECORDER]);
     PyObject *span_id = new_id(), *token = NULL, *start_ns = NULL, *end_ns = NULL, *thread = NULL, *result = NULL;
     if (span_id != NULL && (token = PyContextVar_Set(current, span_id)) != NULL && (start_ns = now()) != NULL) {
-        depth++;
+        ++*deep;
         result = PyObject_Vectorcall(func, args, nargsf, kwnames);
-        depth--;
+        --*deep;
         if (result == NULL)
             hand_over_failed((PyObject *[]){recorder, name, span_id, parent_id, start_ns, token});
         else if ((end_ns = now()) == NULL || PyContextVar_Reset(current, token) < 0
@@ -594,8 +677,9 @@ replace(PyTypeObject *type, PyMethodDef *method, PyObject **before)
 static PyObject *
 hasten_spans(PyObject *module, PyObject *args)
 {
-    PyObject *span, *lane, *modules;
-    if (!PyArg_ParseTuple(args, "O!O!O!", &PyType_Type, &span, &PyType_Type, &lane, &PyTuple_Type, &modules))
+    PyObject *span, *lane, *gauge, *modules;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!", &PyType_Type, &span, &PyType_Type, &lane, &PyType_Type, &gauge, &PyTuple_Type,
+                          &modules))
         return NULL;
     if (spans.members[0] != NULL) /* a second copy of ferret, which may not share the state of the first */
         return Py_NewRef(Py_False);
@@ -607,8 +691,10 @@ hasten_spans(PyObject *module, PyObject *args)
     for (int i = 0; i < KNOWN; i++)
         if (known[i] == NULL && i != HAND_OVER_FAILED)
             return PyErr_Format(PyExc_RuntimeError, "there is no %s", known_names[i]);
+    local_is_usual = strcmp(Py_TYPE(known[LOCAL])->tp_name, "_thread._local") == 0;
     most_bytes = PyLong_AsSsize_t(known[MOST_BYTES]);
     if (PyErr_Occurred() || learn(&counters, Py_TYPE(known[IDS])) < 0 || learn(&lanes, (PyTypeObject *)lane) < 0
+        || learn(&gauges, (PyTypeObject *)gauge) < 0
         || replace((PyTypeObject *)span, &enter_method, &python_enter) < 0
         || replace((PyTypeObject *)span, &exit_method, &python_exit) < 0 || learn(&spans, (PyTypeObject *)span) < 0)
         return NULL;
@@ -682,11 +768,12 @@ prepare(PyObject *module)
 }
 
 static PyMethodDef functions[] = {
-    {"hasten_spans", hasten_spans, METH_VARARGS, "hasten_spans(span, lane, modules)\n--\n\n"
+    {"hasten_spans", hasten_spans, METH_VARARGS, "hasten_spans(span, lane, gauge, modules)\n--\n\n"
      "Have a class of spans entered and left in C; whether it is. False for all but the first."},
     {"hasten_class", hasten_class, METH_O, "hasten_class(cls)\n--\n\nHave spans of a class made in C, and return it."},
     {"hasten_calls", hasten_calls, METH_O, "hasten_calls(globals)\n--\n\nPrepare for `hasten_function`."},
     {"hasten_function", hasten_function, METH_O, "hasten_function(wrapper)\n--\n\nHave a wrapper called in C, and return it."},
+    {"forget_threads", forget_threads, METH_NOARGS, "forget_threads()\n--\n\nSay that `local.index` went away."},
     {"encode_tags", native_encode_tags, METH_O, "encode_tags(tags)\n--\n\n`ferret.tags.encode_tags`."},
     {"clock_ns", clock_ns, METH_NOARGS, "clock_ns()\n--\n\nThe clock that C reads, for a test that it is Python's."},
     {NULL}};

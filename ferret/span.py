@@ -104,6 +104,14 @@ class Lane:
     queue: Sized
 
 
+class Alarmed:
+    """A base for gauges, with the alarm where C reads it."""
+
+    __slots__ = ("alarm",)
+
+    alarm: int
+
+
 class _Details:
     """What most spans never need: kept apart, so that making a span stays cheap."""
 
@@ -394,6 +402,6 @@ def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any
     return name_of
 
 
-native: bool = twin.hasten_spans(Span, Lane, globals(), vars(ambient), vars(tags))
+native: bool = twin.hasten_spans(Span, Lane, Alarmed, globals(), vars(ambient), vars(tags))
 """Whether spans are recorded by the native twin, in C."""
 twin.hasten_class(Span)

@@ -20,16 +20,17 @@ if os.environ.get("FERRET_PURE") != "1":
         _native = None
 
 
-def hasten_spans(span: type, lane: type, *modules: dict[str, Any]) -> bool:
+def hasten_spans(span: type, lane: type, gauge: type, *modules: dict[str, Any]) -> bool:
     """Have spans entered and left in C; whether they are.
 
     Args:
         span: the class.
         lane: the class that has what spans need of a recorder in its slots.
+        gauge: the class that has a gauge's alarm in a slot.
         modules: the globals that the Python code looks into.
     """
     global _native  # noqa: PLW0603
-    if _native is not None and not _native.hasten_spans(span, lane, modules):
+    if _native is not None and not _native.hasten_spans(span, lane, gauge, modules):
         _native = None  # a second copy of ferret in one process
     return _native is not None
 
@@ -48,3 +49,9 @@ def hasten_calls(module: dict[str, Any]) -> None:
 def hasten_function[F: Callable[..., Any]](wrapper: F) -> F:
     """Have a plain wrapper's calls done in C. It stays the function that it is."""
     return wrapper if _native is None else _native.hasten_function(wrapper)  # type: ignore[no-any-return]
+
+
+def forget_threads() -> None:
+    """Say that a thread's `local.index` (in `ferret.ambient`) went away. To be called after that."""
+    if _native is not None:
+        _native.forget_threads()
