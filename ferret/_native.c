@@ -43,17 +43,17 @@ static Layout counters = {.names = {"next_id"}};
 #define SLOT(layout, object, which) (*(PyObject **)((char *)(object) + (layout).at[which]))
 
 /* What Python finds under a global name. The first of a name is what C uses, too; later ones are the same. */
-enum { IDS, LOCAL, RUNNING_LOOP, TASK_NAME, ENCODE_TAGS, CLOCK, ENCODE, MOST_BYTES, THREAD_INDEX, HAND_OVER_FAILED, ASYNCIO,
+enum { IDS, LOCAL, RUNNING_LOOP, TASK_NAME, ENCODE_TAGS, CLOCK, ENCODE, MOST_BYTES, THREAD_INDEX, HAND_OVER_FAILED, CURRENT_TASK,
        KNOWN };
 static const char *const known_names[KNOWN] = {
     "ids", "local", "running_loop", "task_name", "encode_tags", "perf_counter_ns", "_encode", "MAX_TAGS_BYTES", "thread_index",
-    "_hand_over_failed", "asyncio"};
+    "_hand_over_failed", "current_task"};
 static PyObject *known[KNOWN];
-static struct { PyObject *globals, *name, *value; } watched[KNOWN * 4];
+static struct { PyObject *globals, *name, *value; } watched[KNOWN * 5];
 static int watched_count, watcher = -1;
 static bool look_again;
 
-static PyObject *zero, *str_alarm, *str_current_task, *str_get_name, *str_index, *str_name, *str_rouse, *str_self, *str_suppressed;
+static PyObject *zero, *str_alarm, *str_get_name, *str_index, *str_name, *str_rouse, *str_self, *str_suppressed;
 static PyObject *python_enter, *python_exit, *python_wrapper_code;
 static vectorcallfunc python_vectorcall;
 static Py_ssize_t most_bytes;
@@ -330,9 +330,7 @@ task_name(void)
     PyObject *loop = PyObject_CallNoArgs(known[RUNNING_LOOP]);
     if (loop == NULL || loop == Py_None)
         return loop;
-    PyObject *current_task = PyObject_GetAttr(known[ASYNCIO], str_current_task);
-    PyObject *task = current_task == NULL ? NULL : PyObject_CallOneArg(current_task, loop);
-    Py_XDECREF(current_task);
+    PyObject *task = PyObject_CallOneArg(known[CURRENT_TASK], loop);
     Py_DECREF(loop);
     if (task == NULL || task == Py_None)
         return task;
@@ -759,7 +757,7 @@ prepare(PyObject *module)
     }
     zero = PyLong_FromLong(0);
     struct { PyObject **where; const char *text; } texts[] = {
-        {&str_alarm, "alarm"}, {&str_current_task, "current_task"}, {&str_get_name, "get_name"}, {&str_index, "index"},
+        {&str_alarm, "alarm"}, {&str_get_name, "get_name"}, {&str_index, "index"},
         {&str_name, "__name__"}, {&str_rouse, "rouse"}, {&str_self, "__self__"}, {&str_suppressed, "suppressed"}};
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         if ((*texts[i].where = PyUnicode_InternFromString(texts[i].text)) == NULL)

@@ -9,6 +9,7 @@ This module knows nothing of writers: a span hands its record to whatever its `R
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import threading
@@ -402,6 +403,6 @@ def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any
     return name_of
 
 
-native: bool = twin.hasten_spans(Span, Lane, Alarmed, globals(), vars(ambient), vars(tags))
+native: bool = twin.hasten_spans(Span, Lane, Alarmed, globals(), vars(ambient), vars(tags), vars(asyncio))
 """Whether spans are recorded by the native twin, in C."""
 twin.hasten_class(Span)
