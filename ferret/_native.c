@@ -755,6 +755,8 @@ prepare(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "only for the main interpreter: its state is the process's");
         return -1;
     }
+    if (PyModule_AddIntConstant(module, "EDITION", 1) < 0) /* as in twin.py */
+        return -1;
     zero = PyLong_FromLong(0);
     struct { PyObject **where; const char *text; } texts[] = {
         {&str_alarm, "alarm"}, {&str_get_name, "get_name"}, {&str_index, "index"},

@@ -24,13 +24,13 @@ from ferret.sinks.base import Readable, Sink
 from ferret.span import Lane, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sized
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from beaver import BeaverDB
 
     from ferret.models import DeliveryReport, FlushResult, Ledger
-    from ferret.span import Gauge, Record, SpanName
+    from ferret.span import SpanName
     from ferret.tags import Tags
     from ferret.writers.base import Writer
 

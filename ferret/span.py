@@ -97,7 +97,7 @@ class Lane:
     __slots__ = ("append", "claim", "current", "draw", "gauge", "put", "queue")
 
     append: Callable[[Record], None]
-    claim: Callable[[], object]
+    claim: Callable[[], None]
     current: ContextVar[int]
     draw: Callable[[], object]
     gauge: Gauge

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+EDITION = 1
+"""To be raised here and in the C file whenever the two cease to fit: a build of an older one may still lie about."""
+
 _native: ModuleType | None = None
 if os.environ.get("FERRET_PURE") != "1":
     try:
         from ferret import _native  # type: ignore[no-redef]
     except ImportError:  # not built: there was no compiler, or this is another Python than it was built for
+        _native = None
+    if getattr(_native, "EDITION", None) != EDITION:
         _native = None
 
 
@@ -36,8 +41,8 @@ def hasten_spans(span: type, lane: type, gauge: type, *modules: dict[str, Any]) 
 
 
 def hasten_class[T: type](cls: T) -> T:
-    """Have the spans of a class made in C. (A decorator.)"""
-    return cls if _native is None else _native.hasten_class(cls)  # type: ignore[no-any-return]
+    """Have the spans of a class made in C: a decorator."""
+    return cls if _native is None else _native.hasten_class(cls)
 
 
 def hasten_calls(module: dict[str, Any]) -> None:
@@ -48,7 +53,7 @@ def hasten_calls(module: dict[str, Any]) -> None:
 
 def hasten_function[F: Callable[..., Any]](wrapper: F) -> F:
     """Have a plain wrapper's calls done in C. It stays the function that it is."""
-    return wrapper if _native is None else _native.hasten_function(wrapper)  # type: ignore[no-any-return]
+    return wrapper if _native is None else _native.hasten_function(wrapper)
 
 
 def forget_threads() -> None:
