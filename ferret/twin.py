@@ -18,7 +18,7 @@ EDITION = 1
 _native: ModuleType | None = None
 if os.environ.get("FERRET_PURE") != "1":
     try:
-        from ferret import _native  # type: ignore[no-redef]
+        from ferret import _native
     except ImportError:  # not built: there was no compiler, or this is another Python than it was built for
         _native = None
     if getattr(_native, "EDITION", None) != EDITION:
