@@ -16,9 +16,12 @@ from ferret.tags import encode_tags
 
 
 def in_python(program: list[Node]) -> Any:
+    def clock() -> int:
+        return perf_counter_ns()
+
     with pytest.MonkeyPatch.context() as patch:
         for module in ("span", "decorate"):
-            patch.setattr(f"ferret.{module}.perf_counter_ns", lambda: perf_counter_ns())
+            patch.setattr(f"ferret.{module}.perf_counter_ns", clock)
         return Run().of(program)
 
 

@@ -1,0 +1,78 @@
+"""Whether spans are recorded in C: where it can be, unless the environment says no; and users can see it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from time import perf_counter_ns
+
+import pytest
+
+import ferret
+from ferret import _native, twin
+
+RECORDS = """
+import ferret
+from ferret import Profiler
+with Profiler(sink="memory") as profiler:
+    with profiler.measure("outer", {"user": 7}):
+        profiler.measure("inner")(lambda: None)()
+    profiler.flush()
+    print(ferret.native, [(span.name, span.tags) for span in profiler.sink.spans])
+"""
+
+
+def output(code: str, **environ: str) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environ,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="it is not for the free-threaded build")
+def test_where_there_is_a_compiler_the_twin_is_built() -> None:
+    has_headers = (Path(sysconfig.get_path("include")) / "Python.h").exists()
+    if not (shutil.which("cc") or shutil.which("gcc")) or not has_headers:
+        pytest.skip("there is none")
+    assert ferret.native
+
+
+def test_the_environment_chooses_python() -> None:
+    recorded = "[('inner', {}), ('outer', {'user': 7})]"
+    assert output(RECORDS) == f"{ferret.native} {recorded}"
+    assert output(RECORDS, FERRET_PURE="1") == f"False {recorded}"
+
+
+def test_without_the_twin_everything_is_there() -> None:
+    """As on a machine without a compiler."""
+    hidden = "import sys; sys.modules['ferret._native'] = None\n"
+    assert output(hidden + RECORDS) == "False [('inner', {}), ('outer', {'user': 7})]"
+
+
+def test_a_build_of_another_edition_is_left_alone() -> None:
+    stale = "import sys, types; sys.modules['ferret._native'] = types.ModuleType('ferret._native')\n"
+    assert output(stale + RECORDS).startswith("False ")
+
+
+def test_a_second_copy_of_ferret_in_one_process_runs_in_python() -> None:
+    again = "for name in [one for one in sys.modules if one.split('.')[0] == 'ferret']: del sys.modules[name]\n"
+    assert output("import sys, ferret.shared\n" + again + RECORDS).startswith("False ")
+
+
+def test_the_twin_reads_the_clock_that_python_reads() -> None:
+    if not ferret.native:
+        pytest.skip("the native twin is not built")
+    assert twin.EDITION == _native.EDITION
+    for _ in range(100):
+        before = perf_counter_ns()
+        between = _native.clock_ns()
+        assert before <= between <= perf_counter_ns()
