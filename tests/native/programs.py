@@ -278,7 +278,7 @@ def plain(records: list[Record]) -> list[Any]:
     found = []
     for span_id, parent_id, name, start_ns, end_ns, thread, task, data, outcome, suspended_ns, self_ns in records:
         times = (type(start_ns), type(end_ns), end_ns >= start_ns > 0, suspended_ns > 0, self_ns)
-        outcome = outcome and ADDRESS.sub(b"", outcome)
+        said = outcome and ADDRESS.sub(b"", outcome)
         where = (threads.setdefault(thread, len(threads)), None if task is None else task.startswith("Task-") or task)
-        found.append((order[span_id], order.get(parent_id, "lost"), name, times, *where, data, outcome))
+        found.append((order[span_id], order.get(parent_id, "lost"), name, times, *where, data, said))
     return found
