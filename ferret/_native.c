@@ -223,7 +223,7 @@ new_id(void)
 }
 
 /* `local.index`, and what was found there, by the thread's number, which is never given twice. Whoever takes an index away
-   says so, by `forget_threads`, and then everybody looks again. (Another kind of local, such as gevent's, is asked always.) */
+   or gives another says so, by `forget_threads`, and then everybody looks again. (Another kind of local, such as gevent's, is asked always.) */
 static struct { uint64_t thread; Py_ssize_t index; } indices[16];
 static bool local_is_usual;
 
@@ -691,10 +691,11 @@ hasten_spans(PyObject *module, PyObject *args)
             return PyErr_Format(PyExc_RuntimeError, "there is no %s", known_names[i]);
     local_is_usual = strcmp(Py_TYPE(known[LOCAL])->tp_name, "_thread._local") == 0;
     most_bytes = PyLong_AsSsize_t(known[MOST_BYTES]);
+    /* The methods come last: until then nothing has changed, should anything be missing. */
     if (PyErr_Occurred() || learn(&counters, Py_TYPE(known[IDS])) < 0 || learn(&lanes, (PyTypeObject *)lane) < 0
         || learn(&gauges, (PyTypeObject *)gauge) < 0
-        || replace((PyTypeObject *)span, &enter_method, &python_enter) < 0
-        || replace((PyTypeObject *)span, &exit_method, &python_exit) < 0 || learn(&spans, (PyTypeObject *)span) < 0)
+        || learn(&spans, (PyTypeObject *)span) < 0 || replace((PyTypeObject *)span, &enter_method, &python_enter) < 0
+        || replace((PyTypeObject *)span, &exit_method, &python_exit) < 0)
         return NULL;
     return Py_NewRef(Py_True);
 }

@@ -95,6 +95,7 @@ def register_thread(name: str | None = None) -> int:
     local.own_index = index
     if not _marks():  # or else it is hidden, as long as the thread delivers
         local.index = index
+        twin.forget_threads()
     return index
 
 

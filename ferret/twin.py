@@ -35,8 +35,11 @@ def hasten_spans(span: type, lane: type, gauge: type, *modules: dict[str, Any]) 
         modules: the globals that the Python code looks into.
     """
     global _native  # noqa: PLW0603
-    if _native is not None and not _native.hasten_spans(span, lane, gauge, modules):
-        _native = None  # a second copy of ferret in one process
+    try:
+        if _native is not None and not _native.hasten_spans(span, lane, gauge, modules):
+            _native = None  # a second copy of ferret in one process
+    except Exception:  # noqa: BLE001 - such as: all watchers of dictionaries are taken
+        _native = None
     return _native is not None
 
 
@@ -57,6 +60,6 @@ def hasten_function[F: Callable[..., Any]](wrapper: F) -> F:
 
 
 def forget_threads() -> None:
-    """Say that a thread's `local.index` (in `ferret.ambient`) went away. To be called after that."""
+    """Say that a thread's `local.index` (in `ferret.ambient`) went away, or is another. To be called after that."""
     if _native is not None:
         _native.forget_threads()
