@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -76,3 +77,15 @@ def test_the_twin_reads_the_clock_that_python_reads() -> None:
         before = perf_counter_ns()
         between = _native.clock_ns()
         assert before <= between <= perf_counter_ns()
+
+
+def test_every_file_of_the_package_is_in_the_wheel() -> None:
+    root = Path(ferret.__file__).parent.parent
+    listed = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {
+        path for name, globs in listed.items() for glob in globs for path in (root / name.replace(".", "/")).rglob(glob)
+    }
+    packed |= {path for path in (root / "ferret").rglob("*.py") if (path.parent / "__init__.py").exists()}
+    left_out = {".c", ".so", ".pyd", ".pyc"}
+    found = {path for path in (root / "ferret").rglob("*") if path.is_file() and path.suffix not in left_out}
+    assert found - packed == set()
