@@ -310,7 +310,7 @@ encode_tags(PyObject *tags)
         return data;
     data = PyObject_CallOneArg(known[ENCODE], tags);
     if (data == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception))
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit))
             return NULL;
         PyErr_Clear();
         return PyObject_CallOneArg(known[ENCODE_TAGS], tags);
@@ -330,12 +330,19 @@ task_name(void)
     PyObject *loop = PyObject_CallNoArgs(known[RUNNING_LOOP]);
     if (loop == NULL || loop == Py_None)
         return loop;
-    PyObject *task = PyObject_CallOneArg(known[CURRENT_TASK], loop);
-    Py_DECREF(loop);
+    PyObject *name, *task = PyObject_CallOneArg(known[CURRENT_TASK], loop);
     if (task == NULL || task == Py_None)
-        return task;
-    PyObject *name = PyObject_CallMethodNoArgs(task, str_get_name);
-    Py_DECREF(task);
+        name = task;
+    else {
+        name = PyObject_CallMethodNoArgs(task, str_get_name);
+        Py_DECREF(task);
+        if (name == NULL ? PyErr_ExceptionMatches(PyExc_AttributeError) : !PyUnicode_CheckExact(name)) {
+            PyErr_Clear(); /* a task factory may make other things */
+            Py_XDECREF(name);
+            name = PyObject_CallOneArg(known[TASK_NAME], loop);
+        }
+    }
+    Py_DECREF(loop);
     return name;
 }
 
@@ -524,13 +531,14 @@ span_enter(PyObject *self, PyObject *unused)
 static PyObject *
 span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *recorder, *current, *token, *thread = NULL, *end_ns = now();
+    PyObject *recorder, *current, *token, *name, *thread = NULL, *end_ns = now();
     if (end_ns == NULL)
         return NULL;
     if (!AS_WRITTEN() || kwnames != NULL || nargs != 3 || args[1] != Py_None || !has(&spans, Py_TYPE(self))
         || (thread = local_index()) == NULL || SLOT(spans, self, DETAILS) != Py_None || SLOT(spans, self, END_NS) != zero
         || (token = SLOT(spans, self, TOKEN)) == NULL || SLOT(spans, self, SPAN_ID) == NULL
-        || SLOT(spans, self, PARENT_ID) == NULL || SLOT(spans, self, NAME) == NULL || SLOT(spans, self, START_NS) == NULL
+        || SLOT(spans, self, PARENT_ID) == NULL || (name = SLOT(spans, self, NAME)) == NULL || !PyUnicode_CheckExact(name)
+        || SLOT(spans, self, START_NS) == NULL
         || SLOT(spans, self, TAGS) == NULL || !PyContextToken_CheckExact(token)
         || (current = current_of(recorder = SLOT(spans, self, RECORDER))) == NULL
         || PyContextVar_Reset(current, token) < 0) {
@@ -541,8 +549,8 @@ span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     }
     /* What follows may call into Python, which may do anything to the span. */
     PyObject *span_id = Py_NewRef(SLOT(spans, self, SPAN_ID)), *parent_id = Py_NewRef(SLOT(spans, self, PARENT_ID));
-    PyObject *name = Py_NewRef(SLOT(spans, self, NAME)), *start_ns = Py_NewRef(SLOT(spans, self, START_NS));
-    PyObject *tags = Py_NewRef(SLOT(spans, self, TAGS));
+    PyObject *start_ns = Py_NewRef(SLOT(spans, self, START_NS)), *tags = Py_NewRef(SLOT(spans, self, TAGS));
+    Py_INCREF(name);
     Py_INCREF(recorder);
     SLOT(spans, self, END_NS) = Py_NewRef(end_ns); /* it was zero, which is immortal */
     int failed = hand_over(recorder, span_id, parent_id, name, start_ns, end_ns, thread, tags);

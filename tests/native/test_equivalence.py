@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from time import perf_counter_ns
 from typing import Any
@@ -9,19 +10,25 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Node, Run, programs, tags
+from programs import Hostile, Node, Run, Text, programs, tags
 
 from ferret import _native, span
 from ferret.tags import encode_tags
 
 
-def in_python(program: list[Node]) -> Any:
+def in_plain_python(patch: pytest.MonkeyPatch) -> None:
+    """Until the patch is undone: what looks like another clock is none of C's business."""
+
     def clock() -> int:
         return perf_counter_ns()
 
+    for module in ("span", "decorate"):
+        patch.setattr(f"ferret.{module}.perf_counter_ns", clock)
+
+
+def in_python(program: list[Node]) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("span", "decorate"):
-            patch.setattr(f"ferret.{module}.perf_counter_ns", clock)
+        in_plain_python(patch)
         return Run().of(program)
 
 
@@ -72,3 +79,30 @@ def test_the_python_side_of_these_tests_runs_in_python(monkeypatch: pytest.Monke
     Run().of(program)
     assert len(asked) == 4
     assert span.native
+
+
+@pytest.mark.parametrize("name", ["usual", 7, None, Text("a text"), Hostile()])
+def test_a_task_of_a_factorys_own_kind_is_named_the_same(name: Any) -> None:
+    class Odd(asyncio.Task[Any]):
+        def get_name(self) -> Any:
+            return name
+
+    class Nameless(asyncio.Task[Any]):
+        get_name = property(lambda self: self.no_such_thing)  # type: ignore[assignment]
+
+    async def main(run: Run, kind: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(lambda loop, coroutine, **_: kind(coroutine, loop=loop))
+        await loop.create_task(run.one(Node("with", "a", None, [])))
+
+    for kind in (Odd, Nameless):
+        found = []
+        for patched in (False, True):
+            with pytest.MonkeyPatch.context() as patch:
+                if patched:
+                    in_plain_python(patch)
+                run = Run()
+                asyncio.run(main(run, kind))
+                found.append(run.of([]))
+        assert found[0] == found[1]
+        assert len(found[0][0]) == 2

@@ -207,5 +207,5 @@ def test_a_record_costs_the_collector_nothing(queue: Any) -> None:
     assert [len(one) for one in records] == [11, 11]
     assert not any(map(gc.is_tracked, records))
     with profiler.measure("x") as span:
-        span.name = []  # type: ignore[assignment]
+        span.parent_id = []  # type: ignore[assignment]
     assert gc.is_tracked(queue[-1])
