@@ -89,3 +89,13 @@ def test_every_file_of_the_package_is_in_the_wheel() -> None:
     left_out = {".c", ".so", ".pyd", ".pyc"}
     found = {path for path in (root / "ferret").rglob("*") if path.is_file() and path.suffix not in left_out}
     assert found - packed == set()
+
+
+def test_the_laws_of_spans_hold_in_plain_python_too() -> None:
+    root = Path(__file__).parents[2]
+    laws = [str(root / "tests" / "recording" / name) for name in ("test_span_laws.py", "test_profiler.py")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *laws],
+        capture_output=True, text=True, check=False, cwd=root, env=os.environ | {"FERRET_PURE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
