@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.kinds import Column, kind
-from benchmarks.peers.ferret import WRITERS
+from benchmarks.peers.ferret import PURE, WRITERS
 from benchmarks.results import BASELINE, LAST, Results, Spread, in_digits
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def changes(then: Results, now: Results) -> Iterator[Change]:
         for table, rows in tables.items():
             known = then.kinds.get(name, {}).get(table, {})
             for label, row in rows.items():
-                if row.subject not in WRITERS or label not in known:
+                if row.subject not in {*WRITERS, PURE} or label not in known:
                     continue
                 for column in kind(name).COLUMNS:
                     old, new = known[label].spread(column.figure), row.spread(column.figure)

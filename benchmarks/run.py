@@ -24,7 +24,7 @@ from benchmarks import environments
 from benchmarks.kinds import NAMES, Scale, kind
 from benchmarks.machine import facts
 from benchmarks.peers import UNTRACED, peer
-from benchmarks.peers.ferret import WRITERS
+from benchmarks.peers.ferret import PURE, WRITERS
 from benchmarks.report import show
 from benchmarks.results import LAST, Results, Row
 
@@ -119,6 +119,7 @@ def probe(name: str, case: Case, python: str | FailedError) -> Figures:
     if isinstance(python, FailedError):
         raise python
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("FERRET_", "OTEL_", "PYTHON"))}
+    environ |= peer(case.subject).environ
     try:
         done = subprocess.run(
             [python, "-W", "ignore", str(HERE / "probe.py"), name, case.subject, json.dumps(case.options)],
@@ -133,7 +134,7 @@ def probe(name: str, case: Case, python: str | FailedError) -> Figures:
 
 
 def _is_ours(case: Case) -> bool:
-    return case.subject in {UNTRACED, *WRITERS}
+    return case.subject in {UNTRACED, *WRITERS, PURE}
 
 
 def _row(case: Case) -> str:

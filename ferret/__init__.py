@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ferret.models import AggregatedStats, DeliveryReport, FlushResult, Ledger, RunInfo, SpanModel, TraceNode
     from ferret.report import Report
     from ferret.shared import configure, get_profiler, in_context, measure
-    from ferret.span import Span
+    from ferret.span import Span, native
 
 _HOMES = {
     "AggregatedStats": "models",
@@ -47,6 +47,7 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "in_context": "shared",
     "measure": "shared",
+    "native": "span",
 }
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "hookimpl",
     "in_context",
     "measure",
+    "native",
 ]
 
 

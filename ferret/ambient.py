@@ -15,6 +15,7 @@ import weakref
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple
 
+from ferret import twin
 from ferret.tags import plain_text
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def register_thread(name: str | None = None) -> int:
     local.own_index = index
     if not _marks():  # or else it is hidden, as long as the thread delivers
         local.index = index
+        twin.forget_threads()
     return index
 
 
@@ -134,6 +136,7 @@ class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer)
             local.own_index = index
             del local.index
         local.marks = (*self._outer, weakref.ref(self))
+        twin.forget_threads()
 
     def __exit__(self, *_: object) -> None:
         local.marks = self._outer
@@ -155,6 +158,7 @@ def is_delivering(owner: object) -> bool:
 def _reset_after_fork() -> None:
     ids.renew()
     local.__dict__.clear()
+    twin.forget_threads()
 
 
 os.register_at_fork(after_in_child=_reset_after_fork)

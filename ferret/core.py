@@ -21,16 +21,16 @@ from ferret.errors import ConfigError
 from ferret.forkgate import ForkGate
 from ferret.plugins import SinkSpec, plugins
 from ferret.sinks.base import Readable, Sink
-from ferret.span import Span
+from ferret.span import Lane, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sized
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from beaver import BeaverDB
 
     from ferret.models import DeliveryReport, FlushResult, Ledger
-    from ferret.span import Gauge, Record, SpanName
+    from ferret.span import SpanName
     from ferret.tags import Tags
     from ferret.writers.base import Writer
 
@@ -48,7 +48,7 @@ class _Silent:
     def rouse(self) -> None: ...
 
 
-class Profiler:
+class Profiler(Lane):
     """Records spans through a writer into a sink.
 
     Safe to use from any thread, task, signal handler or `__del__`, and at any time: after `close`, spans are counted as
@@ -91,7 +91,7 @@ class Profiler:
             raise ConfigError("option 'sink' says where spans rest, and so does the database path: give one of them")
         self.settings: Settings = load_settings(given)
         self.run_id: str = self.settings.run_id
-        self.current: ContextVar[int] = ContextVar("ferret_current_span", default=0)
+        self.current = ContextVar("ferret_current_span", default=0)
         self._shown_db: BeaverDB | None = None
         with _making:
             self._sink: Sink | SinkSpec = self._choose_sink(db_path, sink)
@@ -147,12 +147,10 @@ class Profiler:
         from ferret.writers.queueing import QueueWriter  # noqa: PLC0415 - ours have imported it by now
 
         writer = self.writer
-        self.put: Callable[[Record], None] = writer.record
-        self.append: Callable[[Record], None] = writer.record
-        self.draw: Callable[[], object] = itertools.repeat(None).__next__
-        self.claim: Callable[[], None] = self.draw
-        self.queue: Sized = ()
-        self.gauge: Gauge = _Silent()
+        self.put = self.append = writer.record
+        self.draw = self.claim = itertools.repeat(None).__next__
+        self.queue = ()
+        self.gauge = _Silent()
         if isinstance(writer, QueueWriter) and type(writer).record is QueueWriter.record:
             self.put, self.append = writer.put, writer.queue.append
             self.queue, self.gauge = writer.queue, writer

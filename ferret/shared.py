@@ -7,6 +7,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ferret import twin
 from ferret.core import Profiler
 from ferret.decorate import Measure, measured
 
@@ -78,6 +79,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+@twin.hasten_class
 class _SharedMeasure(Measure):
     """A span of whichever profiler is the process's own when it starts: `configure` may come after the import."""
 

@@ -9,12 +9,14 @@ This module knows nothing of writers: a span hands its record to whatever its `R
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import threading
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ferret import ambient, tags, twin
 from ferret.ambient import clock, format_id, ids, local, running_loop, task_name, thread_index
 from ferret.tags import Tags, encode_outcome, encode_tags, merged_tags, plain_text, type_name
 
@@ -87,6 +89,28 @@ class Recorder(Protocol):
 
     def suppressed(self) -> bool:
         """Whether this thread is at the moment inside the profiler's own sink; counts the span if so."""
+
+
+class Lane:
+    """A base for recorders that spans are to reach quickly. C reads these slots where they are, and Python finds them too."""
+
+    __slots__ = ("append", "claim", "current", "draw", "gauge", "put", "queue")
+
+    append: Callable[[Record], None]
+    claim: Callable[[], None]
+    current: ContextVar[int]
+    draw: Callable[[], object]
+    gauge: Gauge
+    put: Callable[[Record], None]
+    queue: Sized
+
+
+class Alarmed:
+    """A base for gauges, with the alarm where C reads it."""
+
+    __slots__ = ("alarm",)
+
+    alarm: int
 
 
 class _Details:
@@ -377,3 +401,8 @@ def naming(name: Callable[..., str]) -> Callable[[tuple[Any, ...], dict[str, Any
             return UNNAMED
 
     return name_of
+
+
+native: bool = twin.hasten_spans(Span, Lane, Alarmed, globals(), vars(ambient), vars(tags), vars(asyncio))
+"""Whether spans are recorded by the native twin, in C."""
+twin.hasten_class(Span)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.kinds import Case, Chart, Column, Figures, Scale, no_more
 from benchmarks.loops import block, burst, function, nested
 from benchmarks.peers import ALL, peer
+from benchmarks.peers.ferret import PURE, WRITERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ coroutine, by `with` where a peer has nothing else; *nested* is three blocks one
 *exception* is a block that raises, with the `raise` and the `except`, which the first row has too.
 """
 TABLE = "spans"
+_ours = ALL.index(WRITERS[-1]) + 1
+SUBJECTS = (*ALL[:_ours], PURE, *ALL[_ours:])
 BURST = 300
 
 FORMS = ("with", "async with", "decorated call", "nested three deep", "two tags", "exception")
@@ -41,7 +44,7 @@ derive = no_more
 
 def cases(scale: Scale) -> list[Case]:
     bursts = 5 if scale.quick else 50
-    return [Case(TABLE, subject, 1.2 if scale.quick else 4, {"bursts": bursts}) for subject in ALL]
+    return [Case(TABLE, subject, 1.2 if scale.quick else 4, {"bursts": bursts}) for subject in SUBJECTS]
 
 
 def probe(peer: Peer, folder: Path, bursts: int) -> Figures:

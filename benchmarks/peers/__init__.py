@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.peers.ddtrace import Ddtrace
-from benchmarks.peers.ferret import WRITERS, Ferret
+from benchmarks.peers.ferret import PURE, WRITERS, Ferret
 from benchmarks.peers.ferret_io import FerretIo
 from benchmarks.peers.logfire import Logfire
 from benchmarks.peers.opentelemetry import OpenTelemetry
@@ -31,7 +31,7 @@ STRANGERS = (*SPAN_RECORDERS, "pyinstrument", "cprofile")
 
 def peer(subject: str) -> Peer:
     """The adapter of a subject. Importing it needs nothing of the peer's; `start` does."""
-    if subject in WRITERS:
+    if subject in {*WRITERS, PURE}:
         return Ferret(subject)
     found: dict[str, type[Peer]] = {
         UNTRACED: Untraced, "opentelemetry": OpenTelemetry, "logfire": Logfire, "sentry": Sentry, "ddtrace": Ddtrace,

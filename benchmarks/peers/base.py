@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -41,6 +43,8 @@ class Peer:
     """The virtual environment that it needs; None for ferret's own."""
     distributions: tuple[str, ...] = ()
     """What to install there: names that the extra `bench` gives a range, or whole requirements."""
+    environ: Mapping[str, str] = MappingProxyType({})
+    """What its process has in its environment besides."""
     import_line: str = "pass"
     """What a program that uses it imports."""
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 WRITERS = ("sync", "threaded", "bounded", "process")
 NON_BLOCKING = ("threaded", "bounded", "process")
+PURE = "threaded, pure Python"
+"""The threaded writer without the native twin."""
 
 
 class Ferret(Peer):
@@ -20,9 +22,10 @@ class Ferret(Peer):
     awaited = Span("measure(NAME)")
     decorator = "measure(NAME)"
 
-    def __init__(self, writer: str) -> None:
-        self.writer = writer
-        self.title = f"ferret {writer}"
+    def __init__(self, subject: str) -> None:
+        self.writer = "threaded" if subject == PURE else subject
+        self.title = f"ferret {subject}"
+        self.environ = {"FERRET_PURE": "1"} if subject == PURE else {}
 
     def start(self, folder: Path, **options: Any) -> dict[str, Any]:
         from ferret import Profiler

@@ -14,6 +14,7 @@ from ferret import ambient, lifecycle, sigterm
 from ferret.batch import Origin
 from ferret.errors import LostSpansWarning
 from ferret.ledger import live
+from ferret.span import Alarmed
 from ferret.writers.batching import Batcher
 from ferret.writers.books import Books
 from ferret.writers.delivery import Delivery, Refusal, process_info
@@ -34,7 +35,7 @@ class WriterState(enum.Enum):
     CLOSED = "closed"
 
 
-class QueueWriter:
+class QueueWriter(Alarmed):
     """A queue with one consumer at a time.
 
     `record` appends, which is one atomic step under the GIL, and compares the length of the queue with `alarm`; that is

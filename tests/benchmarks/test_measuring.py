@@ -15,6 +15,7 @@ from benchmarks import environments, run
 from benchmarks.kinds import NAMES, Case, Scale, cost, kind
 from benchmarks.peers import ALL, STRANGERS, peer
 from benchmarks.peers.base import Peer, Span
+from benchmarks.peers.ferret import PURE
 from benchmarks.results import Results, Spread
 from ferret import Report
 
@@ -63,6 +64,20 @@ def test_a_quick_run_of_the_cheapest_kind_finds_figures(tmp_path: Path) -> None:
     assert results.quick
 
 
+def test_the_row_of_pure_python_is_measured_without_the_native_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def start(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        seen.append(env.get("FERRET_PURE"))
+        return subprocess.CompletedProcess(command, 0, "{}", "")
+
+    monkeypatch.setattr(subprocess, "run", start)
+    for case in cost.cases(Scale(ours=True)):
+        run.probe("cost", case, sys.executable)
+    subjects = [case.subject for case in cost.cases(Scale())]
+    assert [subject for subject, pure in zip(subjects, seen, strict=True) if pure] == [PURE]
+
+
 def test_an_unknown_kind_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         run.main(["costs"])
@@ -74,7 +89,7 @@ def test_an_unknown_kind_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_case_of_a_kind_can_be_told_apart(name: str) -> None:
     cases = kind(name).cases(Scale())
     assert len({(case.table, run._row(case)) for case in cases}) == len(cases)
-    assert {case.subject for case in cases} <= {*ALL, *STRANGERS}
+    assert {case.subject for case in cases} <= {*ALL, *STRANGERS, PURE}
 
 
 @pytest.mark.parametrize("name", STRANGERS)
