@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
+import psutil
 from mutations import MUTATIONS, Mutation
 from rich.console import Console
 from rich.markup import escape
@@ -85,9 +86,16 @@ def run(folder: Path, tests: list[str], *, until_one_fails: bool = False) -> Out
         except subprocess.TimeoutExpired:
             output = f"it did not end within {LONGEST_S} s"
         finally:
-            with suppress(ProcessLookupError):  # what a test that failed has left
-                os.killpg(process.pid, signal.SIGKILL)
+            _end_session(process.pid)
     return Outcome(_read(report) if report.exists() else {}, output)
+
+
+def _end_session(leader: int) -> None:
+    """End what tests have left that failed: also writing processes, which are in process groups of their own."""
+    for one in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(one) == leader:
+                os.kill(one, signal.SIGKILL)
 
 
 def _read(report: Path) -> dict[str, set[str]]:
