@@ -85,12 +85,8 @@ def test_a_database_that_may_not_grow_takes_what_failed_once_it_may(db: str) -> 
         refused = 0
 
         def limit(self, pages: int) -> None:
-            async def set_limit() -> None:
-                await self.db._async_db.connection.execute(f"PRAGMA max_page_count = {pages}")
-
-            from ferret.sinks.beaver import _run
-
-            _run(self.db, set_limit)
+            assert self._connection is not None
+            self._connection.execute(f"PRAGMA max_page_count = {pages}")
 
         def write(self, one: Any) -> None:
             try:

@@ -8,9 +8,9 @@ from time import perf_counter_ns
 from typing import Any
 
 import pytest
+from both_ways import Hostile, Node, Run, Text, programs, tags
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Hostile, Node, Run, Text, programs, tags
 
 from ferret import _native, span
 from ferret.tags import encode_tags

@@ -70,7 +70,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     if probe.returncode:
         shutil.rmtree(folder)
         pytest.skip(f"the package registry cannot be reached: {probe.stderr.strip().splitlines()[-1]}")
-    installed = environment.install(str(CHECKOUT), f"{EXAMPLE}[test]")
+    # a copy, as building leaves files behind, and others may be building
+    left_out = shutil.ignore_patterns(".*", "build", "demo", "*.so")
+    copy = shutil.copytree(CHECKOUT, folder.with_name("checkout"), ignore=left_out)
+        CHECKOUT, folder.with_name("checkout"), ignore=shutil.ignore_patterns(".*", "build", "demo", "*.so")
+    )
+    installed = environment.install(str(copy), f"{EXAMPLE}[test]")
     assert installed.returncode == 0, installed.stderr
     yield environment
     shutil.rmtree(folder)  # pytest keeps temporary folders, and this one has 120 MB
