@@ -73,8 +73,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     # a copy, as building leaves files behind, and others may be building
     left_out = shutil.ignore_patterns(".*", "build", "demo", "*.so")
     copy = shutil.copytree(CHECKOUT, folder.with_name("checkout"), ignore=left_out)
-        CHECKOUT, folder.with_name("checkout"), ignore=shutil.ignore_patterns(".*", "build", "demo", "*.so")
-    )
     installed = environment.install(str(copy), f"{EXAMPLE}[test]")
     assert installed.returncode == 0, installed.stderr
     yield environment
