@@ -290,7 +290,9 @@ def test_a_fork_while_another_thread_makes_the_profiler_does_not_hang_the_child(
         pid = os.fork()
         if pid == 0:
             work()
-            os._exit(0 if ferret.get_profiler().close().written == 1 else 1)
+            report = ferret.get_profiler().close()
+            os.write(2, str(report).encode())
+            os._exit(0 if report.written == 1 else 1)
         _, status = os.waitpid(pid, 0)
         thread.join()
         raise SystemExit(os.waitstatus_to_exitcode(status))

@@ -442,7 +442,7 @@ def test_what_failed_goes_to_the_fallback_sink(tmp_path: Any) -> None:
     path = tmp_path / "fallback.jsonl"
     sink = ScriptedSink()
     sink.broken = True
-    profiler = Profiler(sink=sink, fallback_sink=f"jsonl:{path}", close_timeout=0.1)
+    profiler = Profiler(sink=sink, fallback_sink=f"jsonl:{path}", close_timeout=1.0)
     profiler.start("rescued").end()
     with pytest.warns(LostSpansWarning):
         assert profiler.close().failed_by == {"OSError": 1}
