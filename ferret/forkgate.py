@@ -7,64 +7,83 @@ work, as Python's `logging` lets it wait for its handlers; but no longer than `P
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
 import weakref
+from itertools import compress
 
 PATIENCE_S = 2.0
 
 _gates: weakref.WeakSet[ForkGate] = weakref.WeakSet()
 _forking = threading.RLock()
-_held: list[ForkGate] = []
+_held: list[threading.RLock] = []
+_interrupted = False
+"""Whether a Ctrl-C came while a fork waited."""
 
 
 class ForkGate:
     """`with gate:` around work that a fork must not interrupt. May be entered again by the thread that is inside."""
 
-    __slots__ = ("__weakref__", "_lock")
+    __slots__ = ("__weakref__", "lock")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         _gates.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def hold(self, seconds: float) -> bool:
-        """Keep others out; False if somebody is still inside after so many seconds."""
-        return self._lock.acquire(timeout=seconds)
-
-    def release(self) -> None:
-        """Let others in again."""
-        self._lock.release()
+        self.lock.release()
 
     def renew(self) -> None:
         """Forget, in a child, who was inside in the parent."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
 
 def _before() -> None:
-    _forking.acquire()
+    global _interrupted  # noqa: PLW0603 - told after the fork
     deadline = time.monotonic() + PATIENCE_S
-    _held.extend(gate for gate in list(_gates) if gate.hold(max(0.0, deadline - time.monotonic())))
+    waiting = [_forking, *(gate.lock for gate in list(_gates))]
+    while waiting:
+        lock = waiting[0]
+        try:
+            _hold(lock, -1 if lock is _forking else max(0.0, deadline - time.monotonic()))
+            del waiting[0]
+        except KeyboardInterrupt:  # CPython would only print it, and fork in the middle of a sink's work
+            _interrupted = True
+
+
+def _hold(lock: threading.RLock, seconds: float) -> None:
+    # No line of Python is between the lock and the list, so that no interruption leaves a lock held and not listed.
+    _held.extend(compress((lock,), map(lock.acquire, (True,), (seconds,))))
 
 
 def _after_in_parent() -> None:
+    global _interrupted  # noqa: PLW0603
     while _held:
-        _held.pop().release()
-    _forking.release()
+        _held[-1].release()
+        del _held[-1]
+    if _interrupted:
+        _interrupted = False
+        # from another thread, so that it is raised where `os.fork` was called: what is raised here is only printed
+        _thread.start_new_thread(_thread.interrupt_main, ())
 
 
 def _after_in_child() -> None:
-    global _forking  # noqa: PLW0603 - another thread of the parent may have waited for it
+    global _forking, _interrupted  # noqa: PLW0603 - another thread of the parent may have waited for it
     _forking = threading.RLock()
+    _interrupted = False
     _held.clear()
     for gate in list(_gates):
         gate.renew()
 
 
+def _take_the_blow() -> None:
+    """Be the first to run after the fork: what a signal's handler raises then is raised here, and ends no other hook."""
+
+
+os.register_at_fork(after_in_parent=_take_the_blow, after_in_child=_take_the_blow)
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -302,6 +302,43 @@ def test_a_fork_while_another_thread_makes_the_profiler_does_not_hang_the_child(
     assert done.returncode == 0, done.stderr
 
 
+def test_ctrl_c_while_a_fork_waits_for_a_sink_comes_after_the_fork_and_leaves_no_lock_behind(tmp_path: Path) -> None:
+    done = program(
+        """
+        import os, signal, threading, time
+        from ferret import Profiler, forkgate
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        gate, at_work, finished = forkgate.ForkGate(), threading.Event(), threading.Event()
+        def work():
+            with gate:
+                at_work.set()
+                time.sleep(0.5)
+                finished.set()
+        worker = threading.Thread(target=work)
+        worker.start()
+        at_work.wait()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        parent = os.getpid()
+        try:
+            if os.fork() == 0:
+                os._exit(0 if finished.is_set() else 1)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            assert os.getpid() == parent
+            _, status = os.wait()
+            worker.join()
+            again = threading.Thread(target=work)
+            again.start()
+            again.join(10)
+            raise SystemExit(os.waitstatus_to_exitcode(status) + 2 * again.is_alive())
+        raise SystemExit(99)
+        """,
+        tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 # -- values -------------------------------------------------------------------------------------------
 
 
