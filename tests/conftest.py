@@ -34,7 +34,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 @pytest.fixture(autouse=True)
 def nothing_left_running() -> Iterator[None]:
     """A test that leaves a writer's thread, a writing process or an open profiler behind fails by its own name."""
-    before = {*threading.enumerate(), *lifecycle._open}  # pytest's own session may be recorded, with --ferret
+    before = {
+        *threading.enumerate(),
+        *psutil.Process().children(),
+        *lifecycle._open,
+    }  # pytest's own session may be recorded, with --ferret
     yield
     leaks = _leaks(before)
     deadline = time.monotonic() + 5
@@ -67,7 +71,7 @@ def _leaks(before: set[object]) -> list[str]:
     children = [
         " ".join(child.cmdline()[-2:])
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "ferret.writers.child" in child.cmdline()
+        if child not in before and child.status() != psutil.STATUS_ZOMBIE and "ferret.writers.child" in child.cmdline()
     ]
     return threads + children + [repr(one) for one in lifecycle._open if one not in before]
 
