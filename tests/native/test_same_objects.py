@@ -21,27 +21,25 @@ from ferret import Profiler, Span
 from ferret.decorate import Measure
 from ferret.span import Record
 
-profiler = Profiler(sink="null", writer="bounded", batch_size=10**6, max_queue=10**6, flush_interval=3600)
+profiler: Any = None
+
+
+def double(number: int, *, by: int = 2) -> int:
+    """Twice as much."""
+    return number * by
 
 
 @pytest.fixture(autouse=True)
 def queue() -> Iterator[Any]:
-    yield profiler.writer.queue  # type: ignore[attr-defined]
-    profiler.writer.queue.clear()  # type: ignore[attr-defined]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def at_work() -> Iterator[None]:
-    profiler.start("first").end()  # the worker's thread is there before the first test, and not left behind by it
-    profiler.flush()
-    yield
-    profiler.close()
-
-
-@profiler.measure("double")
-def double(number: int, *, by: int = 2) -> int:
-    """Twice as much."""
-    return number * by
+    """The queue of `profiler`, which has measured `double`."""
+    this = sys.modules[__name__]
+    made = Profiler(sink="null", writer="bounded", batch_size=10**6, max_queue=10**6, flush_interval=3600)
+    with made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(this, "profiler", made)
+        patch.setattr(this, "double", made.measure("double")(double))
+        made.start("first").end()  # the worker's thread is there before the test
+        made.flush()
+        yield made.writer.queue  # type: ignore[attr-defined]
 
 
 def test_a_decorated_function_is_a_function() -> None:
