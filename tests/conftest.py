@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +69,15 @@ def _leaks(before: set[object]) -> list[str]:
         for thread in threading.enumerate()
         if thread not in before and thread.name.startswith(("ferret", "BeaverDB"))
     ]
-    children = [
-        " ".join(child.cmdline()[-2:])
-        for child in psutil.Process().children()
-        if child not in before and child.status() != psutil.STATUS_ZOMBIE and "ferret.writers.child" in child.cmdline()
-    ]
+    children = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it ends while it is looked at
+            if (
+                child not in before
+                and child.status() != psutil.STATUS_ZOMBIE
+                and "ferret.writers.child" in child.cmdline()
+            ):
+                children.append(" ".join(child.cmdline()[-2:]))
     return threads + children + [repr(one) for one in lifecycle._open if one not in before]
 
 

@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from hypothesis import strategies as st
 
 from ferret.ambient import ThreadInfo
@@ -31,6 +32,14 @@ json_values = st.recursive(
 """Values that JSON has a form for: they must come back as they were."""
 
 tags_strategy = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), json_values, max_size=4)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended, and at most waits for its parent to ask how."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return True
 
 
 def record(number: int, **changes: Any) -> Record:

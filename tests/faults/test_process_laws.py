@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support import WAIT_S
+from support import WAIT_S, is_gone
 
 from ferret import LostSpansWarning, Profiler, Report, plugins
 from ferret.errors import FerretError
@@ -256,7 +256,7 @@ def test_an_orphaned_child_stores_what_it_got_and_flushes_and_closes_its_sink(fo
         [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True, timeout=60, check=False
     )
     child = int(done.stdout)
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not psutil.pid_exists(child) or is_gone(psutil.Process(child)))
     assert notes(folder)[-2:] == ["flushed", "closed"]
 
 

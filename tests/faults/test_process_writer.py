@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import scripted_sink
-from support import WAIT_S
+from support import WAIT_S, is_gone
 
 from ferret import ConfigError, LostSpansWarning, Profiler, Report, StorageError, plugins
 from ferret.sinks.memory import MemorySink
@@ -138,7 +138,7 @@ def test_a_sink_that_hangs_in_the_child_does_not_hold_up_the_program(tmp_path: P
     assert time.monotonic() - started < 5
     assert report.timed_out
     assert report.recorded == 200_000 == report.dropped + report.failed
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: is_gone(child))
 
 
 PROGRAM = """
