@@ -18,7 +18,8 @@ PATIENCE_S = 2.0
 
 _gates: weakref.WeakSet[ForkGate] = weakref.WeakSet()
 _forking = threading.RLock()
-_held: list[threading.RLock] = []
+_held: dict[int, list[threading.RLock]] = {}
+"""The locks that each thread which is forking has got."""
 _interrupted = False
 """Whether a Ctrl-C came while a fork waited."""
 
@@ -44,30 +45,36 @@ class ForkGate:
 
 
 def _before() -> None:
-    global _interrupted  # noqa: PLW0603 - told after the fork
+    held = _held.setdefault(threading.get_ident(), [])
+    _hold(_forking, held)
     deadline = time.monotonic() + PATIENCE_S
-    waiting = [_forking, *(gate.lock for gate in list(_gates))]
-    while waiting:
-        lock = waiting[0]
+    for gate in list(_gates):
+        _hold(gate.lock, held, deadline)
+
+
+def _hold(lock: threading.RLock, held: list[threading.RLock], deadline: float | None = None) -> None:
+    """Get the lock, and list it; or give it up when it is time. A Ctrl-C meanwhile is kept for later.
+
+    CPython would only print that, and fork in the middle of a sink's work.
+    """
+    global _interrupted  # noqa: PLW0603 - told after the fork
+    while True:
+        seconds = -1 if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            _hold(lock, -1 if lock is _forking else max(0.0, deadline - time.monotonic()))
-            del waiting[0]
-        except KeyboardInterrupt:  # CPython would only print it, and fork in the middle of a sink's work
+            # no line of Python is between the lock and the list: no interruption leaves a lock held and not listed
+            held.extend(compress((lock,), map(lock.acquire, (True,), (seconds,))))
+        except KeyboardInterrupt:
             _interrupted = True
-
-
-def _hold(lock: threading.RLock, seconds: float) -> None:
-    # No line of Python is between the lock and the list, so that no interruption leaves a lock held and not listed.
-    _held.extend(compress((lock,), map(lock.acquire, (True,), (seconds,))))
+        else:
+            return
 
 
 def _after_in_parent() -> None:
-    global _interrupted  # noqa: PLW0603
-    while _held:
-        _held[-1].release()
-        del _held[-1]
-    if _interrupted:
-        _interrupted = False
+    global _interrupted
+    interrupted, _interrupted = _interrupted, False
+    for lock in reversed(_held.pop(threading.get_ident(), [])):  # the last lets the next thread fork
+        lock.release()
+    if interrupted:
         # from another thread, so that it is raised where `os.fork` was called: what is raised here is only printed
         _thread.start_new_thread(_thread.interrupt_main, ())
 

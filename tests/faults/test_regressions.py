@@ -339,6 +339,33 @@ def test_ctrl_c_while_a_fork_waits_for_a_sink_comes_after_the_fork_and_leaves_no
     assert "Exception ignored" not in done.stderr
 
 
+def test_threads_that_fork_at_the_same_time_do_not_release_each_others_locks(tmp_path: Path) -> None:
+    done = program(
+        """
+        import os, sys, threading
+        from ferret import forkgate
+        sys.setswitchinterval(1e-6)
+        gates = [forkgate.ForkGate() for _ in range(3)]
+        def work():
+            for _ in range(30):
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        locks = [forkgate._forking, *(gate.lock for gate in gates)]
+        os._exit(0 if all(lock.acquire(timeout=1) for lock in locks) else 1)
+        """,
+        tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 # -- values -------------------------------------------------------------------------------------------
 
 
