@@ -197,7 +197,7 @@ class Broken(MemorySink):
 
 class TestBroken(SinkContract):
     persistent = getattr(Broken, "persistent", False)
-    patience_s, examples, shrink_s = {patience}, 25, 1.0
+    patience_s, examples, shrink_s = {patience}, 200, 1.0
     def make_sink(self, tmp_path):
         return Broken(tmp_path / "spans.jsonl") if "file" in Broken.__init__.__code__.co_names else Broken()
 """
@@ -207,7 +207,7 @@ class Broken(ThreadedWriter):
 
 class TestBroken(WriterContract):
     writer = Broken
-    patience_s, examples, shrink_s = {patience}, 25, 1.0
+    patience_s, examples, shrink_s = {patience}, 200, 1.0
 """
 
 SINK_LAWS = {

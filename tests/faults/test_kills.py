@@ -340,11 +340,19 @@ def test_a_program_that_was_killed_before_it_recorded_leaves_no_trace(db: str) -
 
 
 @pytest.mark.parametrize("place", ["memory", "null"])
-def test_what_is_in_no_file_has_no_live_file(place: str) -> None:
+def test_what_is_in_no_file_has_no_live_file(
+    place: str, db: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(live, "MEMORY", str(tmp_path))  # others make and remove theirs in the common one
     before = live_files()
     with Profiler(sink=place) as profiler:
         profiler.start("x").end()
+        assert profiler.flush()
         assert live_files() <= before
+    with Profiler(db) as profiler:
+        profiler.start("x").end()
+        assert profiler.flush()
+        assert live_files() - before
 
 
 def test_without_a_file_system_in_memory_it_all_works_but_the_number(
