@@ -221,11 +221,14 @@ class Books:
 
     def _taken(self) -> int:
         """How many spans were ever taken: those in flight, and those that have had their verdict."""
-        cells, flying = self.counts.cells, sum(len(batch) for batch in self.in_flight)
-        return cells[WRITTEN] + cells[FAILED] + cells[DROPPED["not_owner"]] + flying
+        cells = self.counts.cells
+        return cells[WRITTEN] + cells[FAILED] + cells[DROPPED["not_owner"]] + self._flying()
 
     def _pending(self) -> int:
-        return len(self.queue) + sum(len(batch) for batch in self.in_flight)
+        return len(self.queue) + self._flying()
+
+    def _flying(self) -> int:
+        return sum(len(batch) for batch in self.in_flight)
 
     @property
     def untouched(self) -> bool:

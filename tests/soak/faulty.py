@@ -10,24 +10,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from around import Around
 from issue import poisoned
 
 from ferret.errors import RejectedError
 from ferret.hookspecs import hookimpl
 from ferret.plugins import SinkSpec
-from ferret.sinks.base import KeepsRuns, Reopens
+from ferret.sinks.base import Reopens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferret.batch import Batch
-    from ferret.models import ProcessInfo
     from ferret.sinks.base import Sink
 
 HANG_S = 0.7
 
 
-class FaultySink:
+class FaultySink(Around):
     """Hands on to the sink inside, but for what befalls it.
 
     Args:
@@ -48,10 +48,6 @@ class FaultySink:
         self._faults = faults
         self._dice = random.Random(f"{seed}/{os.getpid()}/{time.time_ns()}")
         self._log = Path(log)
-
-    @property
-    def place(self) -> str | None:
-        return getattr(self.inner, "place", None)
 
     def write(self, batch: Batch) -> None:
         fault = self._draw()
@@ -85,16 +81,6 @@ class FaultySink:
                 return kind
             dice -= share
         return None
-
-    def write_run(self, process: ProcessInfo) -> None:
-        if isinstance(self.inner, KeepsRuns):
-            self.inner.write_run(process)
-
-    def flush(self) -> None:
-        self.inner.flush()
-
-    def close(self) -> None:
-        self.inner.close()
 
     def reopen(self) -> FaultySink:
         other = FaultySink.__new__(FaultySink)

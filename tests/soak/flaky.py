@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+from around import Around
 
 from ferret.batch import Batch
 from ferret.errors import RejectedError
 from ferret.hookspecs import hookimpl
-from ferret.models import ProcessInfo
 from ferret.plugins import SinkSpec
-from ferret.sinks.base import KeepsRuns
 from ferret.testing.gated import Script
 
 
-class FlakySink:
+class FlakySink(Around):
     """Stores in another sink, `flaky:SEED|beaver:FILE`, and fails at one batch in twenty."""
 
     def __init__(self, target: str) -> None:
         seed, _, self.target = target.partition("|")
         self.script = Script(int(seed), retryable=0.04, permanent=0.01)
-        self.inner: Any = SinkSpec.parse(self.target).open()
+        self.inner = SinkSpec.parse(self.target).open()
         self.tries: Counter[int] = Counter()
 
     def write(self, batch: Batch) -> None:
@@ -36,25 +36,6 @@ class FlakySink:
             raise RejectedError("will not take the first one", [0])
         if error is not None:
             raise error("fails, as the script says")
-
-    def write_run(self, process: ProcessInfo) -> None:
-        if isinstance(self.inner, KeepsRuns):
-            self.inner.write_run(process)
-
-    def flush(self) -> None:
-        self.inner.flush()
-
-    def close(self) -> None:
-        self.inner.close()
-
-    @property
-    def place(self) -> str:
-        place: str = self.inner.place
-        return place
-
-    def segments(self, run_id: str | None = None) -> Iterator[Any]:
-        found: Iterator[Any] = self.inner.segments(run_id)
-        return found
 
 
 @hookimpl
