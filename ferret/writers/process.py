@@ -137,6 +137,7 @@ class ProcessWriter(BoundedWriter):
 
     def _resume(self) -> None:
         """After an error of the worker's own, a batch may have been taken and not sent: begin with a new child."""
+        self._books.discard_empty()
         if self._books.in_flight:
             self._link.stop(timeout=1.0)
             self._replace_child()
@@ -158,6 +159,7 @@ class ProcessWriter(BoundedWriter):
 
     def _replace_child(self) -> None:
         """Start a child, the first or another, and give it everything that is not known to be stored."""
+        self._books.discard_empty()  # a sink stores nothing of such a batch, and its number would seem to be missing
         while not self._abandoned and self._deaths < MAX_DEATHS:
             self._link.stop(timeout=1.0)
             if self._deaths:
