@@ -108,7 +108,7 @@ clean: ## Remove what all this left behind, except the virtual environments
 # 3.14 comes last as long as datasketches has no wheels for it: pip would have to compile it.
 # PYENV_VERSION lets pyenv start a python3.x that is not the one selected here; nobody else minds it.
 # A change to the native twin has it built again.
-$(READY): pyproject.toml setup.py ferret/_native.c
+$(READY): pyproject.toml setup.py ferret/_native.c ferret/_queue.c
 	@set -e; \
 	try() { PYENV_VERSION=$$2 "$$1" -c 'import ensurepip, sys; assert sys.version_info >= (3, 12); print(sys.executable)'; }; \
 	newest() { try python3.13 3.13 || try python3.12 3.12 || try python3.14 3.14 || try python3; }; \

@@ -9,6 +9,6 @@ import sysconfig
 from setuptools import Extension, setup
 
 has_twin = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-twin = Extension("ferret._native", ["ferret/_native.c"], optional=True)
+twin = Extension("ferret._native", ["ferret/_native.c", "ferret/_queue.c"], optional=True)
 
 setup(ext_modules=[twin] if has_twin else [])

@@ -53,6 +53,8 @@ static struct { PyObject *globals, *name, *value; } watched[KNOWN * 5];
 static int watched_count, watcher = -1;
 static bool look_again;
 
+extern PyTypeObject FerretQueue; /* in _queue.c */
+
 static PyObject *zero, *str_alarm, *str_get_name, *str_index, *str_name, *str_rouse, *str_self, *str_suppressed;
 static PyObject *python_enter, *python_exit, *python_wrapper_code;
 static vectorcallfunc python_vectorcall;
@@ -764,7 +766,7 @@ prepare(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "only for the main interpreter: its state is the process's");
         return -1;
     }
-    if (PyModule_AddIntConstant(module, "EDITION", 1) < 0) /* as in twin.py */
+    if (PyModule_AddIntConstant(module, "EDITION", 2) < 0 /* as in twin.py */ || PyModule_AddType(module, &FerretQueue) < 0)
         return -1;
     zero = PyLong_FromLong(0);
     struct { PyObject **where; const char *text; } texts[] = {

@@ -55,12 +55,19 @@ class Callbacks(NamedTuple):
     """Record what could not be recorded at once, near the recursion limit."""
 
 
-def leave_out_of(trace: TracebackType) -> None:
+def leave_out_of(error: BaseException, trace: TracebackType) -> None:
     """Take ferret's frames out of a traceback: a signal's handler may raise while a callback is running."""
+    context = error.__context__
+    while context is not None and _is_own(context.__traceback__):  # a callback was about to handle that by itself
+        error.__context__ = context = context.__context__
     inner = trace.tb_next
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(OWN_FOLDER):
+    while inner is not None and _is_own(inner):
         inner = inner.tb_next
     trace.tb_next = inner
+
+
+def _is_own(trace: TracebackType | None) -> bool:
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(OWN_FOLDER)
 
 
 def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
@@ -142,7 +149,7 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         end = perf_counter_ns()
         trace = error.__traceback__
         if trace is not None and (inner := trace.tb_next) is not None and inner.tb_frame.f_globals is own_globals:
-            leave_out_of(trace)
+            leave_out_of(error, trace)
         stack = getattr(local, "stack", None)
         if not stack:
             return

@@ -97,6 +97,8 @@ class WriterLaws(RuleBasedStateMachine):
     def the_sink_hangs_for_a_while(self, count: int) -> None:
         """Spans are recorded while the sink is held, and nobody may say that they are stored."""
         self.story.tell(f"{count} spans were recorded while the sink was held, and flush was called with little time")
+        if self.contract.blocks_when_full:
+            self.profiler.flush(timeout=self.contract.patience_s)
         self.sink.hold()
         try:
             self._record(count)

@@ -43,6 +43,8 @@ class WriterContract:
         writer: the name of a plugin's writer, or its factory; or override `make_writer`.
         options: options of `Profiler` that the writer needs. A bounded queue must hold 2,000 spans.
         delivers_in_caller: whether the program itself waits for the sink. A sink that hangs is then not tried.
+        blocks_when_full: whether the program waits where the queue is full. Spans that are recorded while a sink hangs are
+            then recorded with an empty queue, which must take nine.
         patience_s: seconds after which something hangs.
         examples: how many random programs are tried.
         shrink_s: seconds in which a shorter one is looked for, once one fails.
@@ -51,6 +53,7 @@ class WriterContract:
     writer: ClassVar[str | Callable[[Any, Any], Writer] | None] = None
     options: ClassVar[dict[str, Any]] = {}
     delivers_in_caller: ClassVar[bool] = False
+    blocks_when_full: ClassVar[bool] = False
     patience_s: ClassVar[float] = WAIT_S
     examples: ClassVar[int] = 25
     shrink_s: ClassVar[float] = 10.0

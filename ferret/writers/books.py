@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ferret import twin
 from ferret.batch import Batch
 from ferret.ledger.counts import DROPPED, FAILED, WRITTEN, Counts
 from ferret.ledger.gaps import Gaps
@@ -34,7 +35,7 @@ class Books:
     """
 
     def __init__(self, origin: Origin) -> None:
-        self.queue: deque[Record] = deque()
+        self.queue = twin.make_queue()
         self.counts = Counts()
         self.put = _counting(self.counts, self.queue.append)
         self.reset(origin)

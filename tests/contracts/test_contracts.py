@@ -78,6 +78,7 @@ class TestBounded(WriterContract):
 
 class TestBoundedThatBlocks(WriterContract):
     writer = "bounded"
+    blocks_when_full = True
     options = {"overflow": "block", "max_queue": 8, "block_timeout": 20}  # noqa: RUF012 - as an author would write it
 
 

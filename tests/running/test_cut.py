@@ -6,9 +6,13 @@ import os
 import signal
 import sys
 import time
+import traceback
+from typing import Any
 
 import pytest
 
+from ferret.run.callbacks import leave_out_of
+from ferret.run.selection import OWN_FOLDER
 from tests.running.programs import Place, tree
 
 LOOP = """
@@ -90,6 +94,42 @@ def test_ctrl_c_in_the_middle_of_ferrets_own_work_shows_none_of_it(place: Place)
         assert error.startswith("Traceback")
         hot = [span for span in place.spans() if span.name == "__main__.hot"][-1]
         assert (hot.status, hot.error_type) == ("error", "KeyboardInterrupt")
+
+
+def test_what_a_callback_was_handling_when_it_was_cut_is_left_out_too() -> None:
+    source = """
+def on_return(interrupt):
+    try:
+        raise StopIteration
+    except StopIteration:
+        try:
+            raise KeyError
+        except KeyError:
+            interrupt()
+"""
+    callback: dict[str, Any] = {}
+    exec(compile(source, OWN_FOLDER + "callbacks.py", "exec"), callback)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def program() -> None:
+        try:
+            raise ValueError("the program's own")
+        except ValueError:
+            callback["on_return"](interrupt)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        program()
+    trace = caught.value.__traceback__
+    assert trace is not None
+    assert "StopIteration" in "".join(traceback.format_exception(caught.value))
+    leave_out_of(caught.value, trace.tb_next or trace)  # as seen from `program`
+    told = "".join(traceback.format_exception(caught.value))
+    assert "the program's own" in told
+    assert "StopIteration" not in told
+    assert "KeyError" not in told
+    assert OWN_FOLDER not in told
 
 
 def test_coroutines_that_wait_at_sigterm_are_unfinished_and_suspended(place: Place) -> None:

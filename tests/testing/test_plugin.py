@@ -106,7 +106,7 @@ register(sys.modules[__name__])
         (["--ferret-contract=examples=1"], "--ferret-contract needs --ferret-sink or --ferret-writer-contract"),
         (["--ferret-sink=memory", "--ferret-contract=examples"], "it should be NAME=VALUE, such as persistent=false"),
         (["--ferret-sink=memory", "--ferret-contract=examples=many"], "examples should be like 10"),
-        (["--ferret-sink=memory", "--ferret-contract=example=1"], "there is no 'example'; there are delivers_in_caller"),
+        (["--ferret-sink=memory", "--ferret-contract=example=1"], "there is no 'example'; there are blocks_when_full, d"),
         (["--ferret-sink=memory", "--ferret-contract=stored=nowhere:f"], "it should be MODULE:FUNCTION, and ModuleNotFound"),
     ],
 )  # fmt: skip

@@ -148,7 +148,7 @@ def test_what_is_counted_is_what_the_ledger_says(db: str, writer: str) -> None:
         with profiler.measure("x", {"n": number}):
             work()
         profiler.start("y").end()
-        profiler.put(profiler.writer.queue.__class__([(number, 0, "z", 1, 2, 0, None, None, None, 0, -1)]).pop())  # type: ignore[attr-defined]
+        profiler.put((number, 0, "z", 1, 2, 0, None, None, None, 0, -1))
     profiler.flush()
     profiler.close()
     for _ in range(5):
