@@ -25,7 +25,8 @@ class Batcher:
     """Decides how many queued spans to take, given how many there are and what time it is.
 
     A batch is due when `batch_size` spans wait, or when the oldest of them has waited for `flush_interval`. The
-    batcher learns that spans wait when it is asked; a writer therefore asks soon after the first span.
+    batcher learns that spans wait when it is asked; a writer therefore asks soon after the first span, or says since when
+    it may have been there.
 
     Not thread-safe: the one consumer of a queue owns it. Time is any clock that does not go backwards, in seconds.
     """
@@ -37,19 +38,20 @@ class Batcher:
         self.flush_interval = flush_interval
         self._waiting_since: float | None = None
 
-    def due(self, queued: int, now: float, *, force: bool = False) -> int:
+    def due(self, queued: int, now: float, *, since: float | None = None, force: bool = False) -> int:
         """How many spans to take now: 0, or at most `batch_size`.
 
         Args:
             queued: spans that wait.
             now: the time.
+            since: the earliest time at which the first of them can have come, if that is not now.
             force: whether to take what there is without waiting for more.
         """
         if queued <= 0:
             self._waiting_since = None
             return 0
         if self._waiting_since is None:
-            self._waiting_since = now
+            self._waiting_since = now if since is None else since
         if force or queued >= self.batch_size or now - self._waiting_since >= self.flush_interval:
             # what is left over has not waited longer than what was taken; its time starts at the next question
             self._waiting_since = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferret.writers.batching import Batcher
 from ferret.writers.queueing import WriterState
-from ferret.writers.threaded import ThreadedWriter
+from ferret.writers.threaded import FAR, ThreadedWriter
 
 
 class BoundedWriter(ThreadedWriter):
@@ -25,6 +25,7 @@ class BoundedWriter(ThreadedWriter):
         size = min(self._config.batch_size, self._config.max_queue)
         self._batcher = Batcher(size, self._config.flush_interval)
         self._batch_alarm = size
+        self._far_alarm = max(size, min(FAR, self._config.max_queue // 2))
         self._no_alarm = self._config.max_queue + 1
 
     def rouse(self) -> None:  # noqa: D102 - as in the base

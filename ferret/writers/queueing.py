@@ -76,6 +76,7 @@ class QueueWriter(Alarmed):
     def _begin(self) -> None:
         """Set what a forked child needs anew: no lock of the parent's is worth anything there."""
         self._batcher = Batcher(self._config.batch_size, self._config.flush_interval)
+        self._last_look: float | None = None
         self._closing = threading.RLock()
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None
@@ -141,7 +142,7 @@ class QueueWriter(Alarmed):
 
     def _consume(self, *, force: bool = False) -> bool:
         """Deliver one batch if one is due; whether there was one. Only for the one consumer."""
-        count = self._batcher.due(len(self.queue), time.monotonic(), force=force)
+        count = self._batcher.due(len(self.queue), time.monotonic(), since=self._last_look, force=force)
         if self._state is not WriterState.OPEN:
             # Only what was there when the closing began: busy producers must not keep a writer from ever ending.
             count = min(count, self._books.until(self._last_ticket))

@@ -16,6 +16,13 @@ from ferret.writers.queueing import QueueWriter, WriterState
 IDLE_WAIT_S = 1.0
 """How long the worker sleeps with nothing to do. It is woken for work; this only bounds the harm of a lost wake-up."""
 
+BEAT_S = 0.1
+BUSY_BEATS = 10
+"""While spans come, and for so many beats after, the worker looks at the queue by itself on each beat, and nobody wakes it.
+A wake-up costs the caller 10 to 25 µs; without any, the worst of 1,000 tasks that end together waits 5 µs rather than 20."""
+FAR = 8_192
+"""Spans in the queue that are too many for the next beat to wait for."""
+
 RESTART_DELAY_S = 0.05
 """Before a worker that met an error of its own goes on."""
 
@@ -35,10 +42,12 @@ class ThreadedWriter(QueueWriter):
         self._starting = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()  # its put() may be called from a signal handler
         self._flush_ticket = self._flushed = 0
+        self._busy_until = 0.0
         self._set_alarms()
 
     def _set_alarms(self) -> None:
         self._batch_alarm = self._batcher.batch_size
+        self._far_alarm = max(self._batch_alarm, FAR)
         self._no_alarm = sys.maxsize
 
     # -- the caller's side -------------------------------------------------------------------------
@@ -127,6 +136,7 @@ class ThreadedWriter(QueueWriter):
         """Deliver what is due, then sleep until more is; whether that was the last."""
         closing = self._state is not WriterState.OPEN
         if self._consume(force=closing or self._flush_is_due()):
+            self._last_look = None
             return False
         if closing:
             self._finish()
@@ -144,17 +154,23 @@ class ThreadedWriter(QueueWriter):
         return False
 
     def _sleep(self) -> None:
-        self.alarm = self._batch_alarm if self.queue else 1
+        now, beat = time.monotonic(), min(BEAT_S, self._batcher.flush_interval)
+        if self.queue:
+            self._busy_until = now + BUSY_BEATS * beat
+        busy = now < self._busy_until
+        self.alarm = self._far_alarm if busy else self._batch_alarm if self.queue else 1
         if self._state is not WriterState.OPEN:
             self.alarm = 0
             return
-        patience = self._batcher.patience(time.monotonic())
-        if len(self.queue) >= self.alarm or (self.queue and patience is None):
+        patience = self._batcher.patience(now)
+        if len(self.queue) >= self._batch_alarm or (self.queue and patience is None):
             return  # spans came after the last look
         self.counts.retire()
         self._note()
+        wait = IDLE_WAIT_S if patience is None else patience
+        self._last_look = now if busy else None
         with suppress(Empty):
-            self._wake.get(timeout=IDLE_WAIT_S if patience is None else patience)
+            self._wake.get(timeout=min(wait, beat) if busy else wait)
 
     def _answer_flushes(self) -> None:
         ticket = self._flush_ticket

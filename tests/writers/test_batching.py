@@ -42,6 +42,14 @@ def test_a_new_wait_begins_after_each_batch() -> None:
     assert batcher.due(1, now=6.0) == 1
 
 
+def test_spans_that_may_have_been_there_for_a_while_are_due_so_much_earlier() -> None:
+    batcher = Batcher(batch_size=3, flush_interval=1.0)
+    assert batcher.due(1, now=10.0, since=9.75) == 0
+    assert batcher.patience(now=10.0) == 0.75
+    assert batcher.due(1, now=10.5, since=10.25) == 0, "it knows since when they wait"
+    assert batcher.due(1, now=10.75, since=10.5) == 1
+
+
 @given(queued=st.integers(0, 10_000), size=st.integers(1, 500), now=st.floats(0, 1e6), force=st.booleans())
 def test_no_batch_is_ever_larger_than_allowed_or_than_what_there_is(
     queued: int, size: int, now: float, force: bool
@@ -91,6 +99,7 @@ class Consumer(RuleBasedStateMachine):
     def look(self, *, force: bool = False) -> int:
         total = 0
         while count := self.batcher.due(len(self.queue), self.now, force=force):
+            self.no_span_waits_longer_than_the_interval()
             del self.queue[:count]
             self.taken += count
             total += count
@@ -109,4 +118,42 @@ class Consumer(RuleBasedStateMachine):
         assert self.taken + len(self.queue) == self.arrived
 
 
+class Beating(Consumer):
+    """A consumer that nobody wakes: it looks by itself, on each beat."""
+
+    beat = 0.25
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_look = 0.0
+
+    @rule(count=st.integers(1, 9), early=st.floats(0, 0.25))
+    def spans_arrive(self, count: int, early: float) -> None:  # type: ignore[override]
+        self.queue += [self.last_look + early] * count
+        self.arrived += count
+        self.the_next_beat_comes()
+
+    @rule()
+    def the_next_beat_comes(self) -> None:
+        patience = self.batcher.patience(self.now)
+        self.now = self.last_look + (self.beat if patience is None else min(self.beat, patience))
+        self.look()
+
+    the_consumer_wakes_when_it_said_it_would = None  # type: ignore[assignment]
+    time_passes_and_the_consumer_wakes_in_time = None  # type: ignore[assignment]
+
+    def look(self, *, force: bool = False) -> int:
+        total = 0
+        since: float | None = self.last_look
+        while count := self.batcher.due(len(self.queue), self.now, since=since, force=force):
+            self.no_span_waits_longer_than_the_interval()
+            del self.queue[:count]
+            self.taken += count
+            total += count
+            since = None
+        self.last_look = self.now
+        return total
+
+
 TestConsumer = Consumer.TestCase
+TestBeating = Beating.TestCase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from ferret.config import load_settings
 from ferret.sinks.memory import MemorySink
 from ferret.writers.batching import BEHIND, LEND_EVERY
 from ferret.writers.bounded import BoundedWriter
-from ferret.writers.threaded import ThreadedWriter
+from ferret.writers.threaded import FAR, ThreadedWriter
 
 QUEUED = ["threaded", "bounded"]
 
@@ -174,11 +175,37 @@ def test_an_idle_writer_wakes_at_most_twice_a_second(writer: str, monkeypatch: p
     one = type("One", bases, {})(MemorySink(), load_settings({"flush_interval": 0.01}))
     one.record(record(1))
     assert one.flush()
-    time.sleep(0.1)
+    time.sleep(0.5)
     before = Counted.looks
     time.sleep(2.0)
     assert Counted.looks - before <= 4
     one.close()
+
+
+@pytest.mark.parametrize("writer", QUEUED)
+def test_while_spans_come_nobody_has_to_wake_the_worker_and_each_batch_is_stored_all_the_same(writer: str) -> None:
+    sink = MemorySink()
+    with Profiler(sink=sink, writer=writer, batch_size=100, flush_interval=3600) as profiler:
+        rouse, roused = profiler.writer.rouse, list[int]()  # type: ignore[attr-defined]
+        profiler.writer.rouse = lambda: (roused.append(1), rouse())  # type: ignore[attr-defined]
+        profiler.start("first").end()
+        wait_until(lambda: profiler.writer.alarm == FAR)  # type: ignore[attr-defined]
+        for _ in range(1000):
+            profiler.start("x").end()
+        wait_until(lambda: len(sink.spans) == 1000)
+        assert len(roused) == 1
+
+
+def test_a_busy_worker_is_woken_before_too_many_spans_wait_for_its_next_beat() -> None:
+    sink = MemorySink()
+    with Profiler(sink=sink, batch_size=100, flush_interval=3600) as profiler:
+        profiler.start("first").end()
+        writer: Any = profiler.writer
+        wait_until(lambda: writer.alarm == FAR)
+        writer._wake = woken = SimpleQueue[None]()
+        for _ in range(FAR):
+            profiler.start("x").end()
+        assert not woken.empty() or sink.spans
 
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
