@@ -136,7 +136,6 @@ class ThreadedWriter(QueueWriter):
         """Deliver what is due, then sleep until more is; whether that was the last."""
         closing = self._state is not WriterState.OPEN
         if self._consume(force=closing or self._flush_is_due()):
-            self._last_look = None
             return False
         if closing:
             self._finish()

@@ -144,13 +144,11 @@ class Beating(Consumer):
 
     def look(self, *, force: bool = False) -> int:
         total = 0
-        since: float | None = self.last_look
-        while count := self.batcher.due(len(self.queue), self.now, since=since, force=force):
+        while count := self.batcher.due(len(self.queue), self.now, since=self.last_look, force=force):
             self.no_span_waits_longer_than_the_interval()
             del self.queue[:count]
             self.taken += count
             total += count
-            since = None
         self.last_look = self.now
         return total
 
