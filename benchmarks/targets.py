@@ -86,14 +86,14 @@ def beside_untraced(row: str, figure: str, times: float, plus: float = 0.0) -> J
     return lambda rows: (rows[row][figure], rows["untraced"][figure] * times + plus)
 
 
-def grown(figure: str, times: float) -> Judge:
-    """A figure of the largest run beside that of the smallest."""
+def grown(figure: str, times: float, *, beside: int = 0) -> Judge:
+    """A figure of the largest run beside that of another, by its place among the sizes: of the smallest."""
 
     def judge(rows: Rows) -> tuple[float, float]:
         ordered = sorted(rows, key=_size)
         if len(ordered) < 2:
             raise KeyError("one size shows no growth")
-        return rows[ordered[-1]][figure], rows[ordered[0]][figure] * times
+        return rows[ordered[-1]][figure], rows[ordered[beside]][figure] * times
 
     return judge
 
@@ -192,8 +192,8 @@ def _growth() -> Iterator[Target]:
     yield target("a span's cost in the largest run, × an empty `with`", "≤ 1.2 × that in the smallest", flat)
     speed = largest("analyzed spans/s", 2e6)
     yield target("analysis of the largest run, spans/s", "≥ 2,000,000", speed, at_least=True)
-    memory = grown("analyze peak, MB", 1.2)
-    yield target("analysis of the largest run, peak MB", "≤ 1.2 × that of the smallest", memory)
+    memory = grown("analyze peak, MB", 1.1, beside=-2)  # the smallest does not fill what is read in one go
+    yield target("analysis of the largest run, peak MB", "≤ 1.1 × that of a run a tenth as large", memory)
 
 
 TARGETS = (*_cost(), *_lag(), *_http(), *_ending(), *_hanging(), *_drain(), *_growth())

@@ -17,6 +17,7 @@ import pluggy
 
 from ferret import builtin, hookspecs
 from ferret.errors import PluginError
+from ferret.tags import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,7 +111,7 @@ class Plugins:
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:  # noqa: BLE001 - a stranger's code, which may even call sys.exit()
-                    collected.append(Provided("plugin", plugin, plugin, distribution, version, _reason(error)))
+                    collected.append(Provided("plugin", plugin, plugin, distribution, version, error_text(error)))
                     continue
                 collected += [
                     Provided(kind, name, plugin, distribution, version, "", factory)
@@ -149,7 +150,7 @@ class Plugins:
         try:
             self.manager.register(plugin, name)
         except Exception as error:  # noqa: BLE001 - pluggy looks at a stranger's object
-            return _reason(error)
+            return error_text(error)
         hooks = self.manager.get_hookcallers(plugin) or []
         unknown = [hook.name for hook in hooks if not hook.has_spec()]
         if unknown:
@@ -166,7 +167,7 @@ def _load(point: EntryPoint) -> tuple[object, Provided]:
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # noqa: BLE001 - a stranger's code, which may even call sys.exit()
-        error = _reason(failure)
+        error = error_text(failure)
     name = f"{distribution or point.value}:{point.name}"
     return plugin, Provided("plugin", point.name, name, distribution, version, error)
 
@@ -190,10 +191,6 @@ def _checked(given: Any) -> dict[str, Callable[..., Any]]:
 
 def _described(one: Provided) -> str:
     return f"{one.distribution} {one.version}" if one.distribution else f"plugin {one.plugin!r}"
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 class SinkSpec(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 type Tags = dict[str, Any]
 
@@ -29,7 +29,7 @@ CUT = "…[cut]"
 UNREADABLE = "tags could not be read"
 """Under the key `CUT`, where there is nothing else to keep."""
 
-type_name = type.__dict__["__name__"].__get__
+type_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 """A class's own name, also where its metaclass has another idea of what `__name__` is."""
 
 # Below, foreign code may raise whatever it likes. Two exceptions are let through, as they may come from outside at any
@@ -52,6 +52,11 @@ def plain_text(value: object) -> str:
     except UnicodeEncodeError:
         text = text.encode("utf-8", "replace").decode()
     return text
+
+
+def error_text(error: BaseException) -> str:
+    """The kind of an error and what it says. Never raises, whatever its `__str__` does."""
+    return f"{type_name(type(error))}: {plain_text(error)}"
 
 
 # Without an enc_hook: it would run Python code, and let another thread change the very list that msgspec is reading,

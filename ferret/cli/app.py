@@ -31,9 +31,12 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from ferret import __version__  # noqa: PLC0415
+        import platform  # noqa: PLC0415
 
-        print(f"ferret {__version__}")
+        from ferret import __version__, native  # noqa: PLC0415
+
+        twin = "with" if native else "without"
+        print(f"ferret {__version__} ({twin} its native twin), Python {platform.python_version()}")
         raise typer.Exit
 
 

@@ -39,6 +39,8 @@ _MAGIC = b"FRTLIVE\x01"
 _ABOUT_AT = 256
 _LENGTH = struct.Struct("=I")
 _MOST_BYTES = 1 << 20
+_FORGOTTEN_S = 7 * 86_400
+"""After so long, a folder that is not there was removed, rather than unmounted for a while."""
 
 
 class _About(msgspec.Struct):
@@ -60,6 +62,7 @@ class Life(msgspec.Struct, frozen=True):
         facts: the process's facts, as JSON.
         same_place: whether the place is still the file that it was, and not another one of that name.
         path: the live file.
+        place: the file that the spans go to.
     """
 
     token: str
@@ -68,6 +71,7 @@ class Life(msgspec.Struct, frozen=True):
     facts: bytes
     same_place: bool
     path: str
+    place: str = ""
 
     @property
     def recorded(self) -> int:
@@ -183,9 +187,16 @@ def look(place: str) -> dict[str, Life]:
 
 def sweep() -> None:
     """Remove the files of dead profilers whose place was removed: nobody will ever ask for them."""
-    for life in _lives(_was_removed):
-        if not life.alive:
+    for life in _lives(lambda place: not os.path.lexists(place)):
+        if not life.alive and (os.path.isdir(os.path.dirname(life.place)) or _age(life.path) > _FORGOTTEN_S):
             remove(life.path)
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _lives(wanted: Callable[[str], bool]) -> Iterator[Life]:
@@ -225,7 +236,7 @@ def _read(file: int, token: str, path: str, wanted: Callable[[str], bool]) -> Li
     except (OSError, ValueError, RecursionError, struct.error):  # msgspec's own errors are ValueErrors
         return None  # not one of ours, or damaged: it says nothing
     same = _identity(about.place) == (about.device, about.inode)
-    return Life(token, alive, counts, bytes(about.facts), same, path)
+    return Life(token, alive, counts, bytes(about.facts), same, path, about.place)
 
 
 def _is_locked(file: int) -> bool:
@@ -248,10 +259,6 @@ def _identity(place: str) -> tuple[int, int]:
     except (OSError, ValueError):  # ValueError: a damaged file says that its place has a NUL in its name
         return 0, 0
     return found.st_dev, found.st_ino
-
-
-def _was_removed(place: str) -> bool:
-    return not os.path.lexists(place) and os.path.isdir(os.path.dirname(place))  # and not only unmounted
 
 
 def _own_folder(*, make: bool = True) -> str | None:

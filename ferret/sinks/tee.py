@@ -10,6 +10,7 @@ from ferret.plugins import SinkSpec
 from ferret.sinks.backwards import newest_first
 from ferret.sinks.base import KeepsRuns, Readable, Reopens, place_of
 from ferret.sinks.summary import summaries
+from ferret.tags import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -183,7 +184,7 @@ class _Failures:
 
     def tell(self, what: str) -> None:
         if self._errors:
-            reasons = "; ".join(f"{name}: {type(error).__name__}: {error}" for name, error in self._errors)
+            reasons = "; ".join(f"{name}: {error_text(error)}" for name, error in self._errors)
             cause = ExceptionGroup(what, [error for _, error in self._errors])
             raise StorageError(f"{what} in {reasons}") from cause
 

@@ -23,7 +23,7 @@ from ferret.forkgate import ForkGate
 from ferret.ledger.fates import settle
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens, place_of
-from ferret.tags import plain_text
+from ferret.tags import error_text, plain_text, type_name
 from ferret.writers import quarantine
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ class Delivery:
                 self._refused_in_a_row += 1
                 return self._refused(batch, error, ())
             self._write_to_fallback(batch)
-            self._warn(f"a batch of {len(batch)} spans was not stored: {type(error).__name__}: {error}")
-            return type(error).__name__
+            self._warn(f"a batch of {len(batch)} spans was not stored: {error_text(error)}")
+            return type_name(type(error))
 
     def _refused(self, batch: Batch, error: Exception, indices: Iterable[int]) -> Refusal:
         bad = sorted({index for index in indices if 0 <= index < len(batch)})
@@ -191,8 +191,8 @@ class Delivery:
         if bad:
             spans = f"{len(bad)} of {len(batch)} spans" if len(batch) > 1 else "a span"
             self._set_aside(batch, bad, error)
-            self._warn(f"the sink would not take {spans}: {type(error).__name__}: {plain_text(error)}")
-        return Refusal(bad, type(error).__name__)
+            self._warn(f"the sink would not take {spans}: {error_text(error)}")
+        return Refusal(bad, type_name(type(error)))
 
     def _set_aside(self, batch: Batch, bad: Sequence[int], error: Exception) -> None:
         records = [batch.records[index] for index in bad]
@@ -249,7 +249,7 @@ class Delivery:
                 with self._gate:
                     self._sink.flush()
             except Exception as error:  # noqa: BLE001
-                self._warn(f"the sink could not flush: {type(error).__name__}: {error}")
+                self._warn(f"the sink could not flush: {error_text(error)}")
 
     def finish(self, ledger: Ledger) -> bool:
         """Store how the run ended, and close the sink; whether it was stored, if the sink keeps such facts."""
@@ -300,7 +300,7 @@ class Delivery:
             with self._gate:
                 sink.close()
         except Exception as error:  # noqa: BLE001
-            self._warn(f"the sink could not close: {type(error).__name__}: {error}")
+            self._warn(f"the sink could not close: {error_text(error)}")
 
     def _tell_facts(self, sink: Sink | None) -> None:
         if isinstance(sink, KeepsRuns):
@@ -324,7 +324,7 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - the spans matter more
             self._facts_stored = self._finishing
             if self._finishing:
-                self._warn(f"the end of the run was not stored: {type(error).__name__}: {error}")
+                self._warn(f"the end of the run was not stored: {error_text(error)}")
             return False
         return True
 
@@ -338,7 +338,7 @@ class Delivery:
                     self._tell_facts(self._fallback)
                 self._fallback.write(batch)
         except Exception as error:  # noqa: BLE001
-            self._warn(f"the fallback sink failed too: {type(error).__name__}: {error}")
+            self._warn(f"the fallback sink failed too: {error_text(error)}")
             return False
         return True
 

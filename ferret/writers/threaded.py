@@ -10,6 +10,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from ferret import ambient, sigterm
+from ferret.tags import error_text
 from ferret.writers.batching import BEHIND, next_alarm
 from ferret.writers.queueing import QueueWriter, WriterState
 
@@ -127,7 +128,7 @@ class ThreadedWriter(QueueWriter):
                 while not self._work_once():
                     pass
             except BaseException as error:  # noqa: BLE001 - nobody else would notice that the worker is gone
-                self._warn(f"the writer's thread failed and goes on: {type(error).__name__}: {error}")
+                self._warn(f"the writer's thread failed and goes on: {error_text(error)}")
                 time.sleep(RESTART_DELAY_S)
             else:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -332,6 +333,21 @@ def test_what_a_removed_database_left_is_swept_up_by_the_next_profiler_of_any_ot
     with Profiler(tmp_path / "other.db") as profiler:
         profiler.start("x").end()
     assert f"{name}.live" not in live_files()
+
+
+def test_what_a_removed_folder_left_is_swept_up_once_it_cannot_have_been_unmounted(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    db = str(folder / "trace.db")
+    killed(db, "threaded", "p = Profiler(db, flush_interval=60)\nrecord(p, 300)\nkill()")
+    ((_, life),) = live.look(os.path.realpath(db)).items()
+    shutil.rmtree(folder)
+    live.sweep()
+    assert os.path.exists(life.path)
+    week_ago = time.time() - 8 * 86_400
+    os.utime(life.path, (week_ago, week_ago))
+    live.sweep()
+    assert not os.path.exists(life.path)
 
 
 def test_a_program_that_was_killed_before_it_recorded_leaves_no_trace(db: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 from support import ORIGIN, WAIT_S, ScriptedSink, record
 
 import ferret
-from ferret import PluginError, Profiler, Report
+from ferret import LostSpansWarning, PluginError, Profiler, Report
 from ferret.batch import Batch
 from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
 from ferret.ledger.live import Life
@@ -577,6 +577,30 @@ def test_objects_within_tags_become_text_without_the_encoder_running_their_code(
     with pytest.raises(TypeError):
         tags._encode({"items": [Item()]})
     assert tags.encode_tags({"items": [Item(), 1]}) == b'{"items":["an item",1]}'
+
+
+@pytest.mark.parametrize("writer", ["sync", "threaded", "bounded"])
+def test_a_sinks_error_that_cannot_say_what_it_is_is_one_like_any_other(writer: str) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    class Sink(MemorySink):
+        def write(self, batch: Batch) -> None:
+            raise MuteError
+
+        def flush(self) -> None:
+            raise MuteError
+
+        def close(self) -> None:
+            raise MuteError
+
+    with pytest.warns(LostSpansWarning, match="MuteError: <MuteError without a str"):
+        profiler = Profiler(sink=Sink(), writer=writer, close_timeout=0.1)
+        profiler.start("x").end()
+        assert not profiler.flush(WAIT_S)
+        report = profiler.close()
+    assert (report.recorded, report.failed_by, report.timed_out) == (1, {"MuteError": 1}, False)
 
 
 def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import pty
 import re
 import struct
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from support import THREADS, record
 from typer.testing import CliRunner
 
-from ferret import __version__
+from ferret import __version__, native
 from ferret.batch import Batch, Origin
 from ferret.cli import app, terminal
 from ferret.cli.tables import clash, ledger_line
@@ -359,7 +360,8 @@ class TestErrors:
 
 class TestHelp:
     def test_the_version(self) -> None:
-        assert ferret("--version").stdout == f"ferret {__version__}\n"
+        twin, python = "with" if native else "without", platform.python_version()
+        assert ferret("--version").stdout == f"ferret {__version__} ({twin} its native twin), Python {python}\n"
 
     @pytest.mark.parametrize("command", [[], ["runs"], ["analyze"], ["diff"], ["plugins"]])
     def test_help_shows_examples(self, command: list[str]) -> None:
