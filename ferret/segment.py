@@ -1,15 +1,13 @@
 """A segment: a stored batch, as columns. `docs/segment-format.md` describes the bytes, so that others can read them.
 
 Encoding one batch in a few C calls, rather than each span in Python, is what keeps a background thread from holding
-the GIL: 4,096 spans take about 2 ms, in slices of less than half a millisecond.
+the GIL: 4,096 spans take about 2 ms, in steps of 0.1 ms or less (`ferret.pace`).
 """
 
 from __future__ import annotations
 
-import time
 import zlib
 from itertools import batched
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -18,6 +16,7 @@ import numpy as np
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
 from ferret.errors import FormatError, NewerFormatError, RejectedError
+from ferret.pace import WITHOUT_REST, Pace
 from ferret.tags import decode_tags, encode_tags, plain_text, strict_tags
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ type _Table[T] = Annotated[list[T], msgspec.Meta(max_length=MAX_SPANS + 1)]
 
 SLICE: Final = 1024
 """Records that are turned into columns in one go."""
-STRETCH_NS: Final = 200_000
-"""For how long the GIL is kept."""
 FIELDS: Final = 11
 """Of a record."""
 
@@ -93,8 +90,9 @@ class Segment:
     """
 
     __slots__ = (
-        "_stored", "duration_ns", "name", "names", "outcome", "outcomes", "parent_id", "process_id", "run_id", "self_ns",
-        "sequence", "sources", "span_id", "start_ns", "suspended_ns", "tags", "task", "tasks", "thread", "threads", "token",
+        "_pace", "_stored", "duration_ns", "name", "names", "outcome", "outcomes", "parent_id", "process_id", "run_id",
+        "self_ns", "sequence", "sources", "span_id", "start_ns", "suspended_ns", "tags", "task", "tasks", "thread",
+        "threads", "token",
     )  # fmt: skip
 
     run_id: str
@@ -124,6 +122,7 @@ class Segment:
         self.process_id = process_id
         self.sequence = sequence
         self._stored: _Header | None = None
+        self._pace = WITHOUT_REST
 
     @property
     def id(self) -> str:
@@ -151,8 +150,9 @@ class Segment:
     @classmethod
     def from_batch(cls, batch: Batch) -> Segment:
         """The batch's spans as columns; a name that is not a text, or does not encode, is made one."""
-        origin, pace = batch.origin, _Pace(urgent=batch.urgent)
+        origin, pace = batch.origin, Pace(urgent=batch.urgent)
         segment = cls(origin.run_id, origin.token, origin.process_id, batch.sequence)
+        segment._pace = pace
         span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome, suspended_ns, self_ns = _turned(
             batch, pace
         )
@@ -164,15 +164,19 @@ class Segment:
         pace.rest()
         names, segment.name = _table(name)
         segment.names = [plain_text(one) for one in names]
+        pace.rest()
         indices, segment.thread = _table(thread)
         segment.threads = [tuple(batch.threads[index]) for index in indices]
         tasks, segment.task = _table(task, first=None)
         segment.tasks = ["" if one is None else plain_text(one) for one in tasks]
+        pace.rest()
         outcomes, segment.outcome = _table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
         pace.rest()
-        segment.tags = strict_tags(tags)
-        pace.rest()
+        segment.tags = known = []
+        for part in batched(tags, SLICE):
+            known += strict_tags(part)
+            pace.rest()
         segment.suspended_ns = _int64(suspended_ns)
         segment.self_ns = _int64(self_ns)
         sources = batch.sources
@@ -253,6 +257,11 @@ class Segment:
         Raises:
             RejectedError: it is larger than would be read back.
         """
+
+        def pack(values: Int64) -> bytes:
+            self._pace.rest()
+            return _pack(values)
+
         header = _Header(
             run_id=self.run_id,
             token=self.token,
@@ -263,18 +272,18 @@ class Segment:
             threads=self.threads,
             tasks=self.tasks,
             outcomes=self.outcomes,
-            span_id=_pack(_deltas(self.span_id)),
-            parent_id=_pack(_distances(self.span_id, self.parent_id)),
-            name=_pack(self.name),
-            start_ns=_pack(_deltas(self.start_ns)),
-            duration_ns=_pack(self.duration_ns),
-            thread=_pack(self.thread),
-            task=_pack(self.task),
-            outcome=_pack(self.outcome),
-            tags_length=_pack(np.fromiter(map(len, self.tags), dtype=np.int64, count=len(self))),
+            span_id=pack(_deltas(self.span_id)),
+            parent_id=pack(_distances(self.span_id, self.parent_id)),
+            name=pack(self.name),
+            start_ns=pack(_deltas(self.start_ns)),
+            duration_ns=pack(self.duration_ns),
+            thread=pack(self.thread),
+            task=pack(self.task),
+            outcome=pack(self.outcome),
+            tags_length=pack(np.fromiter(map(len, self.tags), dtype=np.int64, count=len(self))),
             tags=b"".join(self.tags),
-            suspended_ns=_pack(self.suspended_ns) if self.suspended_ns.any() else b"",
-            self_ns=_pack(self.self_ns) if (self.self_ns >= 0).any() else b"",
+            suspended_ns=pack(self.suspended_ns) if self.suspended_ns.any() else b"",
+            self_ns=pack(self.self_ns) if (self.self_ns >= 0).any() else b"",
             sources=self.sources,
         )
         # Level 1: 9 bytes a span against 8 at level 6, in a fifth of the time; zlib lets go of the GIL.
@@ -348,7 +357,7 @@ def _read_header(data: Any) -> _Header:
         raise FormatError(f"a damaged segment: {error}") from error
 
 
-def _turned(batch: Batch, pace: _Pace) -> list[list[Any]]:
+def _turned(batch: Batch, pace: Pace) -> list[list[Any]]:
     """The batch's records as columns."""
     columns: list[list[Any]] = [[] for _ in range(FIELDS)]
     # A slice at a time: 50 ns a span rather than 70 to 110, as its iterators stay in the processor's cache.
@@ -363,26 +372,6 @@ def _int64(values: Sequence[int]) -> Int64:
     if values and values[0] == values[-1] and values.count(values[0]) == len(values):  # 1 ns each, and often so
         return np.full(len(values), values[0], dtype=np.int64)
     return np.fromiter(values, dtype=np.int64, count=len(values))  # 10 ns each; array.array() takes 18
-
-
-class _Pace:
-    """Gives the GIL up between two steps of encoding in a background thread, every `STRETCH_NS` or so.
-
-    A thread that wants the GIL would otherwise wait until the whole batch is encoded, or for the switch interval of 5 ms.
-    An urgent batch is encoded in one go: each time that a busy program gets the GIL, it keeps it for those 5 ms.
-    """
-
-    __slots__ = ("_since", "_urgent")
-
-    def __init__(self, *, urgent: bool) -> None:
-        self._urgent = urgent
-        self._since = perf_counter_ns()
-
-    def rest(self) -> None:
-        """Let others run, if it is time."""
-        if not self._urgent and perf_counter_ns() - self._since >= STRETCH_NS:
-            time.sleep(0)  # costs 12 µs of CPU, and 70 µs in all, even where nobody waits
-            self._since = perf_counter_ns()
 
 
 def _nanoseconds(seconds: float) -> int:
