@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections import deque
@@ -147,7 +148,7 @@ class ProcessWriter(BoundedWriter):
             self._replace_child()
 
     def _send(self, batch: Batch) -> bool:
-        threads = {index: batch.threads[index] for index in {record[5] for record in batch.records}}
+        threads = {index: batch.threads[index] for index in set(map(_thread_of, batch.records))}
         sources = _sources_of(batch)
         try:
             return self._link.send(
@@ -240,11 +241,14 @@ class ProcessWriter(BoundedWriter):
         self._connect()
 
 
+_name_of, _thread_of = operator.itemgetter(2), operator.itemgetter(5)
+
+
 def _sources_of(batch: Batch) -> dict[str, Source]:
     sources = batch.sources
     if not sources:
         return {}
-    return {name: sources[name] for name in {record[2] for record in batch.records} if name in sources}
+    return {name: sources[name] for name in set(map(_name_of, batch.records)) if name in sources}
 
 
 def _likely_place(sink: SinkSpec) -> str | None:
