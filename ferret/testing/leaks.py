@@ -39,7 +39,7 @@ def no_leaks(seconds: float = 5.0) -> Generator[None]:
             raise AssertionError("\n".join(["left behind:", *(f"  {one}" for one in left)]))
         gc.collect()
         time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE_S)  # a look costs some milliseconds, and others need them to come to an end
+        pause = min(pause * 1.5, _LONGEST_PAUSE_S)  # a look takes time that others need to come to an end
 
 
 def _left(before: dict[object, str]) -> list[str]:
