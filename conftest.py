@@ -56,6 +56,8 @@ ASSIGNMENT = re.compile(r"[A-Z_]+=")
 NOT_PASSED = re.compile(r"FERRET_|COLUMNS$|LINES$|FORCE_COLOR$|TTY_")
 """Variables that would change what a page does, or how its output looks."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the many processes that tests start need not all compile ferret
+
 VARYING = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "<run>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<id>"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import threading
 import time
 import weakref
@@ -75,8 +76,9 @@ def _after_in_parent() -> None:
     for lock in reversed(_held.pop(threading.get_ident(), [])):  # the last lets the next thread fork
         lock.release()
     if interrupted:
-        # from another thread, so that it is raised where `os.fork` was called: what is raised here is only printed
-        _thread.start_new_thread(_thread.interrupt_main, ())
+        # From another thread, so that it is raised where `os.fork` was called: what is raised here is only printed. A signal,
+        # and not `interrupt_main`, so that it also ends what waits by then.
+        _thread.start_new_thread(signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
 
 
 def _after_in_child() -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_POLL_S: Final = 0.01
+_SHORTEST_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 0.25
 _DESCRIPTORS: Final = next((folder for folder in ("/proc/self/fd", "/dev/fd") if Path(folder).is_dir()), None)
 
 
@@ -32,12 +33,13 @@ def no_leaks(seconds: float = 5.0) -> Generator[None]:
     """
     before = _running()
     yield
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, _SHORTEST_PAUSE_S
     while left := _left(before):
         if time.monotonic() > deadline:
             raise AssertionError("\n".join(["left behind:", *(f"  {one}" for one in left)]))
         gc.collect()
-        time.sleep(_POLL_S)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_S)  # a look takes time that others need to come to an end
 
 
 def _left(before: dict[object, str]) -> list[str]:

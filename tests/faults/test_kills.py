@@ -26,6 +26,7 @@ WRITERS = ["sync", "threaded", "bounded", "process"]
 PROGRAM = """
 import os, signal, sys, threading, time
 from ferret import Profiler
+from ferret.ledger import live
 writer, db, *rest = sys.argv[1:]
 
 def record(profiler, count):
@@ -179,7 +180,8 @@ def test_a_killed_child_of_a_fork_is_counted_by_itself(db: str, writer: str) -> 
         record(p, 30)
         if os.fork() == 0:
             record(p, 500)
-            time.sleep(0.3)  # the child has begun to count where it survives
+            while len(live.look(os.path.realpath(db))) < 2:  # the child counts where it survives only once it has begun to
+                time.sleep(0.002)
             record(p, 5)
             kill()
         os.wait()

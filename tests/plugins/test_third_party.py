@@ -51,7 +51,13 @@ class Environment:
 
     def install(self, *requirements: str) -> subprocess.CompletedProcess[str]:
         """Install from the registry, and give up soon where there is none."""
-        return self.run("python", "-m", "pip", "install", "--quiet", "--retries=1", "--timeout=15", *requirements)
+        options = [
+            "--quiet",
+            "--no-compile",
+            "--retries=1",
+            "--timeout=15",
+        ]  # most of what is installed is never imported
+        return self.run("python", "-m", "pip", "install", *options, *requirements)
 
     def succeed(self, command: str, *arguments: str, folder: Path | None = None) -> str:
         """Run a command that must do well, and return what it prints."""

@@ -19,7 +19,7 @@ from tests.running.programs import FERRET, Place
 PROGRAM = """
     import json, sys, time
     import helper.part
-    def slow(): time.sleep(0.02)
+    def slow(): time.sleep(0.2)
     def quick(): return json.loads("[1]")
     def main():
         slow()
@@ -48,7 +48,7 @@ def program(place: Place) -> Place:
         (["-x", "helper.part", "--exclude", "json"], {"main", "slow", "quick", "helper.more.g"}),
         (["-i", "helper", "-x", "*.more"], {"helper.part.f"}),
         (["-i", "json.decoder"], {"json.decoder.JSONDecoder.decode", "json.decoder.JSONDecoder.raw_decode"}),
-        (["--min-duration", "10"], {"main", "slow"}),
+        (["--min-duration", "200"], {"main", "slow"}),
         (["-i", "no.such.module"], set()),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

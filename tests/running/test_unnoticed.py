@@ -465,6 +465,7 @@ def test_the_standard_librarys_own_programs(place: Place) -> None:
         def test_plain(x): assert x == 1
         """,
     )
+    place.env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # it is pytest's own work that counts
     place.same("-m", "json.tool", "data.json", stdin=b"")
     place.same("-m", "json.tool", "--compact", "-", stdin=b'{"x": 1}')
     place.same("-m", "venv", "--help")

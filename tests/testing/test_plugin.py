@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-OPTIONS = ["-p", "no:cacheprovider", "-p", "no:asyncio", "-c", "/dev/null", "--rootdir=."]
+OPTIONS = [
+    "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:xdist", "-c", "/dev/null", "--rootdir=.",
+]  # fmt: skip
 BROKEN = """
 from ferret import hookimpl
 from ferret.sinks.memory import MemorySink
@@ -98,22 +101,46 @@ register(sys.modules[__name__])
     assert "1 passed" in last_line(done), done.stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--ferret-sink=jsnl:x"], "--ferret-sink=jsnl:x: there is no sink 'jsnl'; did you mean 'jsonl'?"),
-        (["--ferret-writer-contract=treaded"], "there is no writer 'treaded'; did you mean 'threaded'?"),
-        (["--ferret-contract=examples=1"], "--ferret-contract needs --ferret-sink or --ferret-writer-contract"),
-        (["--ferret-sink=memory", "--ferret-contract=examples"], "it should be NAME=VALUE, such as persistent=false"),
-        (["--ferret-sink=memory", "--ferret-contract=examples=many"], "examples should be like 10"),
-        (["--ferret-sink=memory", "--ferret-contract=example=1"], "there is no 'example'; there are blocks_when_full, d"),
-        (["--ferret-sink=memory", "--ferret-contract=stored=nowhere:f"], "it should be MODULE:FUNCTION, and ModuleNotFound"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_tried_is_refused_in_one_line(tmp_path: Path, options: list[str], said: str) -> None:
-    done = run(tmp_path, *options)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    (line,) = done.stderr.strip().splitlines()
+REFUSED = [
+    (["--ferret-sink=jsnl:x"], "--ferret-sink=jsnl:x: there is no sink 'jsnl'; did you mean 'jsonl'?"),
+    (["--ferret-writer-contract=treaded"], "there is no writer 'treaded'; did you mean 'threaded'?"),
+    (["--ferret-contract=examples=1"], "--ferret-contract needs --ferret-sink or --ferret-writer-contract"),
+    (["--ferret-sink=memory", "--ferret-contract=examples"], "it should be NAME=VALUE, such as persistent=false"),
+    (["--ferret-sink=memory", "--ferret-contract=examples=many"], "examples should be like 10"),
+    (["--ferret-sink=memory", "--ferret-contract=example=1"], "there is no 'example'; there are blocks_when_full, d"),
+    (
+        ["--ferret-sink=memory", "--ferret-contract=stored=nowhere:f"],
+        "it should be MODULE:FUNCTION, and ModuleNotFound",
+    ),
+]
+TRY_EACH = """
+import contextlib, io, json, pytest, sys
+
+def tried(options):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        return [int(pytest.main(options)), err.getvalue()]
+
+print(json.dumps([tried(sys.argv[2:] + options) for options in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """What pytest says to each, and its exit status; one process for all, as starting it takes longer than all the rest."""
+    command = [sys.executable, "-W", "error", "-c", TRY_EACH, json.dumps([options for options, _ in REFUSED]), *OPTIONS]
+    folder = tmp_path_factory.mktemp("refused")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=True)
+    return [(status, err) for status, err in json.loads(done.stdout)]
+
+
+@pytest.mark.xdist_group("refusals")
+@pytest.mark.parametrize(("options", "said"), REFUSED)
+def test_what_cannot_be_tried_is_refused_in_one_line(
+    refusals: list[tuple[int, str]], options: list[str], said: str
+) -> None:
+    status, err = refusals[REFUSED.index((options, said))]
+    assert status == pytest.ExitCode.USAGE_ERROR
+    (line,) = err.strip().splitlines()
     assert line.startswith("ERROR: ")
     assert said in line
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import FLAGS, page_of, record_shop
+from pages import FLAGS, TickingClock, page_of, record_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recorded file."""
     path = tmp_path_factory.mktemp("shop") / "shop.db"
-    record_shop(str(path))
+    with pytest.MonkeyPatch.context() as patch:
+        clock = TickingClock()
+        clock.install(patch)
+        record_shop(str(path), clock)
     return path
 
 

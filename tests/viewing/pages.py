@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ferret import Profiler, Report
+from ferret.testing.clock import ManualClock
 from ferret.view.page import write_page
 
 if TYPE_CHECKING:
@@ -51,15 +52,26 @@ WHERE = """(name) => {
 """Where on the screen the first span of a name is, on the timeline."""
 
 
-def record_shop(path: str) -> None:
+class TickingClock(ManualClock):
+    """Goes on by a microsecond whenever it is read: how wide spans are does not depend on how busy the machine is."""
+
+    def __call__(self) -> int:
+        with self._moving:
+            self.now_ns += 1000
+            return self.now_ns
+
+
+def record_shop(path: str, clock: TickingClock) -> None:
     """Threads, tasks, errors, tags, spans that do not nest, and names that would do harm."""
     with Profiler(path, run_id="the-run") as profiler:
 
         async def request(user: int) -> None:
             with profiler.measure("shop.request", tags={"user": user, "path": f"/cart/{user}"}):
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0)  # the others begin
+                clock.advance(0.0001)
                 with profiler.measure("shop.load"):
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0)
+                    clock.advance(0.00005)
                 if user == 3:
                     with pytest.raises(ValueError, match="declined"), profiler.measure("shop.pay"):
                         raise ValueError("the card was declined")
@@ -76,6 +88,7 @@ def record_shop(path: str) -> None:
                         pass
 
         asyncio.run(serve(20))
+        clock.advance(0.005)
         for name in HOSTILE:
             with profiler.measure(name, tags={name: name}):
                 pass
@@ -119,6 +132,12 @@ def search(tab: Page, text: str) -> int:
 
 def window(tab: Page, chart: str = "timeline") -> list[float]:
     return [round(time) for time in tab.evaluate(f"ferret.{chart}.window")]
+
+
+def width(tab: Page, chart: str = "timeline") -> float:
+    """How much time is in sight."""
+    start, end = window(tab, chart)
+    return end - start
 
 
 def frames(tab: Page) -> None:

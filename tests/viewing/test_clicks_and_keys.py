@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import MARKUP, WHERE, click, frames, opened, search, until, window
+from pages import MARKUP, WHERE, click, frames, opened, search, until, width, window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +139,7 @@ def test_keys_and_the_wheel_zoom_and_move(tab: Page, shop_page: Path) -> None:
     assert window(tab) == pytest.approx(whole, abs=2)
     tab.mouse.move(640, 400)
     tab.mouse.wheel(0, -300)
-    until(lambda: window(tab)[1] - window(tab)[0] < whole[1] - whole[0])
+    until(lambda: width(tab) < whole[1] - whole[0])
     tab.keyboard.press("0")
     assert window(tab) == whole
 
@@ -164,8 +164,8 @@ def test_dragging_moves_the_timeline(tab: Page, shop_page: Path) -> None:
     tab.mouse.down()
     tab.mouse.move(600, 500, steps=4)
     tab.mouse.up()
+    until(lambda: window(tab)[0] > before[0])
     after = window(tab)
-    assert after[0] > before[0]
     assert after[1] - after[0] == pytest.approx(before[1] - before[0], abs=2)
 
 
@@ -176,7 +176,7 @@ def test_a_double_click_zooms_to_the_span(tab: Page, shop_page: Path) -> None:
     tab.mouse.dblclick(x, y)
     start, end = tab.evaluate("ferret.timeline.window")
     span = tab.evaluate("[0, ferret.run.end[ferret.run.name.findIndex((n) => ferret.run.names[n] === 'shop.request')]]")
-    assert end - start == pytest.approx((span[1] - span[0]) * 1.3, rel=0.2)
+    assert end - start == pytest.approx((span[1] - span[0]) * 1.3, rel=0.01)
 
 
 def test_a_click_on_a_strip_closes_and_opens_it(tab: Page, shop_page: Path) -> None:
@@ -212,7 +212,7 @@ def test_many_tasks_share_rows(tab: Page, shop_page: Path) -> None:
 def test_a_bar_of_the_flame_graph_zooms_and_says_what_it_is(tab: Page, shop_page: Path) -> None:
     opened(tab, shop_page)
     tab.keyboard.press("2")
-    whole = window(tab, "flame().graph")
+    whole = width(tab, "flame().graph")
     place = tab.evaluate(
         """() => { const { run } = ferret; const flame = ferret.flame(); const { graph, nodes } = flame;
         const item = flame.node.findIndex((node) => run.names[nodes.name[node]] === "shop.load");
@@ -225,7 +225,7 @@ def test_a_bar_of_the_flame_graph_zooms_and_says_what_it_is(tab: Page, shop_page
     tab.mouse.click(*place)
     assert tab.text_content("#details h2") == "shop.load"
     assert "Called by" in (tab.text_content("#details") or "")
-    assert window(tab, "flame().graph")[1] - window(tab, "flame().graph")[0] < whole[1] - whole[0]
+    until(lambda: width(tab, "flame().graph") < whole)
     tab.click("text=Slowest span")
     assert tab.is_visible("#timeline")
     assert tab.text_content("#details h2") == "shop.load"

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from pages import HOSTILE, MARKUP, WAIT_MS, opened
+from pages import HOSTILE, MARKUP, WAIT_MS, opened, until
 
 from ferret.view.page import policy
 from ferret.view.server import PageServer
@@ -51,7 +51,10 @@ def test_the_browser_refuses_what_the_policy_forbids(browser: Browser, shop_page
         tab.evaluate("() => { try { document.body.innerHTML = '<b>'; } catch { return; } throw new Error('allowed'); }")
         tab.evaluate("() => document.body.append(Object.assign(new Image(), { src: 'http://127.0.0.1:9/x' }))")
         assert not tab.evaluate("fetch('http://127.0.0.1:9/').then(() => true, () => false)")
-        assert len([text for text in refused if "Content Security Policy" in text or "TrustedHTML" in text]) >= 3
+        marks = ("Content Security Policy", "TrustedHTML")  # the browser complains a moment later
+        until(
+            lambda: tab.evaluate("true") and len([text for text in refused if any(map(text.__contains__, marks))]) >= 3
+        )
     finally:
         context.close()
 

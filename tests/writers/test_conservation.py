@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import ScriptedSink, numbers_by_thread, tags_strategy
+from support import WAIT_S, ScriptedSink, numbers_by_thread, tags_strategy
 
 from ferret import LostSpansWarning, Profiler, plugins
 from ferret.tags import plain_text
@@ -122,7 +122,7 @@ class Program(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        complete = self.profiler.flush(timeout=10)
+        complete = self.profiler.flush(timeout=WAIT_S)
         if self.report is None:
             ledger = self.profiler.stats()
             assert ledger.pending == 0, "flush() returned, and spans are still on their way"

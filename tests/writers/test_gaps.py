@@ -120,13 +120,17 @@ def test_a_full_queue_leaves_a_gap_in_the_stored_facts(db: str) -> None:
 def test_a_killed_run_has_a_last_known_ledger_with_its_gaps(db: str, writer: str) -> None:
     body = f"""
     import os, signal, sys, time
-    from ferret import Profiler
+    from ferret import Profiler, Report, StorageError
     from ferret.writers import delivery, process
     delivery.NOTE_EVERY_S = process.NOTE_EVERY_S = 0.05
     p = Profiler({db!r}, writer={writer!r}, batch_size=5)
     p.writer.suppress()
-    end = time.time() + 1.0
-    while time.time() < end:
+    def noted():
+        try:
+            return any(one.ledger and one.ledger.written for one in Report({db!r})._fresh().processes())
+        except StorageError:  # there is nothing to read yet
+            return False
+    while not noted():
         for _ in range(5):
             p.start("x").end()
         time.sleep(0.01)

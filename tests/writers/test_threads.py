@@ -176,9 +176,9 @@ def test_an_idle_writer_wakes_at_most_twice_a_second(writer: str, monkeypatch: p
     one.record(record(1))
     assert one.flush()
     time.sleep(0.5)
-    before = Counted.looks
+    before, since = Counted.looks, time.monotonic()
     time.sleep(2.0)
-    assert Counted.looks - before <= 4
+    assert Counted.looks - before <= 2 * (time.monotonic() - since)
     one.close()
 
 
@@ -472,6 +472,7 @@ def test_what_failed_goes_to_the_fallback_sink(tmp_path: Any) -> None:
     profiler = Profiler(sink=sink, fallback_sink=f"jsonl:{path}", close_timeout=1.0)
     profiler.start("rescued").end()
     with pytest.warns(LostSpansWarning):
+        assert not profiler.flush()  # until it is given up
         assert profiler.close().failed_by == {"OSError": 1}
     assert "rescued" in path.read_text()
 
