@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.bounds import bound_of
 from benchmarks.charts import bars
 from benchmarks.kinds import kind
 from benchmarks.peers import ALL, STRANGERS, peer
@@ -86,6 +87,7 @@ def page(results: Results) -> str:
     if results.quick:
         parts.append(QUICK.format())
     parts += ["\n## Where and when\n", *_facts(results), "\n## What ferret wants to reach\n", *_targets(results)]
+    parts += _bounds(results)
     for name, tables in results.kinds.items():
         parts += _kind(name, kind(name), tables)
     parts += [
@@ -115,6 +117,14 @@ def _targets(results: Results) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(NON_BLOCKING)
     for (what, limit), found in by_writer(judged(results)).items():
         yield f"| {what} | {limit} | {' | '.join(_verdict(found.get(writer)) for writer in NON_BLOCKING)} |"
+
+
+def _bounds(results: Results) -> Iterator[str]:
+    missed = dict.fromkeys(verdict.target.what for verdict in judged(results) if not verdict.met)
+    known = dict.fromkeys(text for what in missed if (text := bound_of(what)))
+    if known:
+        yield "\n### What bounds those that are missed\n"
+        yield from (f"- {text}" for text in known)
 
 
 def _verdict(verdict: Verdict | None) -> str:
