@@ -10,6 +10,7 @@ import gc
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,8 @@ NOT_PASSED = re.compile(r"FERRET_|COLUMNS$|LINES$|FORCE_COLOR$|TTY_")
 """Variables that would change what a page does, or how its output looks."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the many processes that tests start need not all compile ferret
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the tests run in the background, and children would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VARYING = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "<run>"),

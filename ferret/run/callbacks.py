@@ -56,18 +56,20 @@ class Callbacks(NamedTuple):
 
 
 def leave_out_of(error: BaseException, trace: TracebackType) -> None:
-    """Take ferret's frames out of a traceback: a signal's handler may raise while a callback is running."""
+    """Take ferret's frames out of a traceback: a signal's handler may raise while a callback is running.
+
+    It calls no function of Python: near the recursion limit there is no room for one.
+    """
     context = error.__context__
-    while context is not None and _is_own(context.__traceback__):  # a callback was about to handle that by itself
-        error.__context__ = context = context.__context__
+    while context is not None:
+        at = context.__traceback__
+        if at is None or not at.tb_frame.f_code.co_filename.startswith(OWN_FOLDER):
+            break
+        error.__context__ = context = context.__context__  # a callback was about to handle that by itself
     inner = trace.tb_next
-    while inner is not None and _is_own(inner):
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(OWN_FOLDER):
         inner = inner.tb_next
     trace.tb_next = inner
-
-
-def _is_own(trace: TracebackType | None) -> bool:
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(OWN_FOLDER)
 
 
 def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold: the reason stands above
