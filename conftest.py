@@ -58,7 +58,8 @@ NOT_PASSED = re.compile(r"FERRET_|COLUMNS$|LINES$|FORCE_COLOR$|TTY_")
 """Variables that would change what a page does, or how its output looks."""
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the many processes that tests start need not all compile ferret
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the tests run in the background, and children would inherit that
+# where the tests run in the background, children would inherit that Ctrl-C is ignored
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VARYING = (
