@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from ferret import StorageError
 from ferret.analysis.tree import span_models
 from ferret.run.callbacks import leave_out_of
 from ferret.run.selection import OWN_FOLDER
-from tests.running.programs import Place, tree
+from tests.running.programs import Place, tree, until
 
 LOOP = """
     import asyncio, signal, sys, threading, time
@@ -59,12 +62,24 @@ def cut(place: Place, main: str, number: int, *, watched: bool, options: tuple[s
     process = place.start_watched(*words, options=options) if watched else place.start(sys.executable, *words)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-    # An event loop that is just about to wait does not see a signal until it wakes: CPython looks for signals, lets another
-    # thread run, and then waits without a second look. Somebody at a terminal would press Ctrl-C again.
     time.sleep(0.3)
     os.kill(process.pid, number)
-    done = place.finish(process)
+    # An event loop that is just about to wait does not see a signal until it wakes: CPython looks for signals, lets another
+    # thread run, and then waits without a second look. Somebody at a terminal would press Ctrl-C again; a stop wakes it too.
+    ended = threading.Event()
+    threading.Thread(target=wake, args=[process, ended], daemon=True).start()
+    try:
+        done = place.finish(process)
+    finally:
+        ended.set()
     return done.status, done.err
+
+
+def wake(process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+    """Have calls that wait end early, now and then: Linux does that when a process is stopped and goes on."""
+    while not ended.wait(1):
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +171,21 @@ def test_tasks_are_cancelled_at_ctrl_c(place: Place) -> None:
 
 
 def test_what_was_handed_over_is_there_after_sigkill(place: Place) -> None:
-    main = "g = numbers(); [next(g) for _ in range(2000)]; time.sleep(0.5); print('ready', flush=True); time.sleep(100)"
-    status, _ = cut(place, main, signal.SIGKILL, watched=True)
-    assert status == -signal.SIGKILL
+    main = "g = numbers(); [next(g) for _ in range(2000)]; print('ready', flush=True); time.sleep(100)"
+    place.write("program.py", LOOP.replace("{main}", main))
+    process = place.start_watched("program.py")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+    def stored() -> bool:
+        try:
+            return place.counts()["leaf"] == 2000
+        except StorageError:  # there is nothing to read yet
+            return False
+
+    until(stored, "what has been waiting for a while is handed over")
+    process.kill()
+    assert place.finish(process).status == -signal.SIGKILL
     assert place.counts()["leaf"] == 2000
     assert place.run.unclean
 
