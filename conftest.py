@@ -46,7 +46,8 @@ RUN = {
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PYTHONUTF8": "1",
-    "PYTEST_ADDOPTS": "-p no:asyncio -p no:cacheprovider",  # no fixtures, warnings or files but what the page speaks of
+    # no fixtures, warnings or files but what the page speaks of
+    "PYTEST_ADDOPTS": "-p no:asyncio -p no:anyio -p no:xdist -p no:cacheprovider",
 }
 SHOWN_ONLY = ("make", "pip", ".venv/bin/pip", ".venv/bin/python", "git", "cd")
 """The commands that are not: they install, or need the repository."""

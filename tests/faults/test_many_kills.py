@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import random
@@ -111,11 +112,15 @@ def test_killed_at_any_moment_batches_are_whole_and_the_count_is_right(
 ) -> None:
     path = tmp_path / "trace"
     dice = random.Random(f"{writer}/{kind}/{kills}")
-    for number in range(kills):
+    killed_at_work = 0
+    for number in itertools.count():
+        if killed_at_work == kills:
+            break
         run = f"{number:03d}"
         recorded = kill_one(writer, f"{kind}:{path}", run, tmp_path, dice)
+        killed_at_work += recorded > 0  # on a busy machine it may not get that far
         judge(path, writer, run, recorded)
         if kind == "beaver":
             with closing(sqlite3.connect(path)) as db:
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert len(Report(path).runs()) > kills // 2
+    assert len(Report(path).runs()) >= kills
