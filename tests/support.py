@@ -16,7 +16,7 @@ from ferret.span import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 """How long a test waits for something that must happen, before it says that it did not."""
 
 ORIGIN = Origin("a run", "0123456789abcdef", 4242, 1_700_000_000_000_000_000)

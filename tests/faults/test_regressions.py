@@ -504,7 +504,7 @@ def test_a_fallback_sink_gets_the_facts_of_the_run(tmp_path: Path) -> None:
     profiler.start("rescued").end()
     with pytest.warns(ferret.LostSpansWarning):
         assert not profiler.flush()  # until it is given up
-        assert not profiler.close().timed_out
+        assert not profiler.close(WAIT_S).timed_out
     (run,) = Report(fallback).runs()
     assert (run.spans, run.unclean, run.lost) == (1, False, 1)
 
@@ -609,7 +609,7 @@ def test_a_sinks_error_that_cannot_say_what_it_is_is_one_like_any_other(writer: 
         profiler = Profiler(sink=Sink(), writer=writer, close_timeout=0.1)
         profiler.start("x").end()
         assert not profiler.flush(WAIT_S)
-        report = profiler.close()
+        report = profiler.close(WAIT_S)
     assert (report.recorded, report.failed_by, report.timed_out) == (1, {"MuteError": 1}, False)
 
 

@@ -167,9 +167,12 @@ def test_a_batch_that_fails_for_want_of_storage_is_not_taken_apart(monkeypatch: 
 
         def close(self) -> None: ...
 
+    monkeypatch.setattr(delivery, "FIRST_DELAY_S", 0.0005)
+    monkeypatch.setattr(delivery, "LONGEST_DELAY_S", 0.005)
     profiler = Profiler(sink=Full(), batch_size=8, close_timeout=0.3)
     for _ in range(8):
         profiler.start("x").end()
+    assert not profiler.flush()  # until it is given up
     assert profiler.close().failed_by == {"StorageError": 8}
     assert set(writes) == {8}
     assert len(writes) > delivery.DATA_TRIES

@@ -481,7 +481,7 @@ def test_what_failed_goes_to_the_fallback_sink(tmp_path: Any) -> None:
 def test_a_broken_sink_holds_a_sync_program_up_only_once() -> None:
     sink = ScriptedSink()
     sink.broken = True
-    profiler = Profiler(sink=sink, writer="sync", batch_size=1, close_timeout=0.1)
+    profiler = Profiler(sink=sink, writer="sync", batch_size=1, close_timeout=0.5)
     profiler.start("tried again and again").end()
     tried = sink.writes
     assert tried > 1
