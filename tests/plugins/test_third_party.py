@@ -49,14 +49,10 @@ class Environment:
             check=False,
         )
 
-    def install(self, *requirements: str) -> subprocess.CompletedProcess[str]:
-        """Install from the registry, and give up soon where there is none."""
-        options = [
-            "--quiet",
-            "--no-compile",
-            "--retries=1",
-            "--timeout=15",
-        ]  # most of what is installed is never imported
+    def install(self, *requirements: str, retries: int = 5) -> subprocess.CompletedProcess[str]:
+        """Install from the registry; with few retries, it gives up soon where there is none."""
+        # not compiled, as most of it is never imported
+        options = ["--quiet", "--no-compile", f"--retries={retries}", "--timeout=15"]
         return self.run("python", "-m", "pip", "install", *options, *requirements)
 
     def succeed(self, command: str, *arguments: str, folder: Path | None = None) -> str:
@@ -72,7 +68,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     folder = tmp_path_factory.mktemp("third-party") / "environment"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     environment = Environment(folder)
-    probe = environment.install("hatchling")
+    probe = environment.install("hatchling", retries=1)
     if probe.returncode:
         shutil.rmtree(folder)
         pytest.skip(f"the package registry cannot be reached: {probe.stderr.strip().splitlines()[-1]}")
