@@ -76,7 +76,10 @@ def run(folder: Path, tests: list[str], *, until_one_fails: bool = False) -> Out
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_S}",
         f"--junitxml={report}", "-o", "junit_family=xunit1", *(["-x"] if until_one_fails else []), *tests,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"}
+    # in plain Python, which is what is changed
+    environment = {
+        **os.environ, "FERRET_PURE": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "160"
+    }  # fmt: skip
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
