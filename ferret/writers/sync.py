@@ -28,6 +28,7 @@ class SyncWriter(QueueWriter):
     def _begin(self) -> None:
         super()._begin()
         self._consumer = threading.RLock()
+        self._waiting: set[int] = set()
         self._consuming = threading.Lock()  # rather than a flag: whatever interrupts a `with`, it lets go
 
     def rouse(self) -> None:  # noqa: D102 - as in the base
@@ -42,8 +43,14 @@ class SyncWriter(QueueWriter):
                 self._drain(force=False)
             finally:
                 self._consumer.release()
-        elif len(self.queue) >= self._batcher.batch_size:
-            self._drain(force=False)  # another thread delivers: wait only with a batch of one's own
+        elif len(self.queue) >= self._batcher.batch_size and (thread := threading.get_ident()) not in self._waiting:
+            # Another thread delivers: wait only with a batch of one's own, and no signal handler inside that, or a busy timer
+            # would pile them up to the recursion limit. The wait that it interrupted goes on with its span.
+            try:
+                self._waiting.add(thread)
+                self._drain(force=False)
+            finally:
+                self._waiting.discard(thread)
 
     def _drain(self, *, force: bool, deadline: float | None = None) -> bool:
         """Deliver what is due; False if another thread is at it past the deadline.

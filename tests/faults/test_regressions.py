@@ -180,6 +180,39 @@ def test_a_sync_span_that_makes_no_batch_due_does_not_wait_for_another_threads_w
     assert profiler.close().written == 3
 
 
+def test_signal_handlers_that_record_while_their_thread_waits_for_another_do_not_wait_one_inside_the_other() -> None:
+    sink = ScriptedSink()
+    sink.gate.clear()
+    profiler = Profiler(sink=sink, writer="sync", batch_size=1)
+    busy = threading.Thread(target=lambda: profiler.start("busy").end())
+    busy.start()
+    assert sink.entered.acquire(timeout=WAIT_S)
+    main, handled = threading.get_ident(), []
+
+    def handle(*_: object) -> None:
+        handled.append(None)
+        profiler.start("handled").end()
+
+    def interrupt() -> None:
+        try:
+            for number in range(300):  # so many waits would be too much for Python's stack
+                signal.pthread_kill(main, signal.SIGUSR1)
+                wait_until(lambda: len(handled) > number)  # noqa: B023 - at once
+        finally:
+            sink.gate.set()
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    other = threading.Thread(target=interrupt)
+    other.start()
+    try:
+        profiler.start("waits").end()
+        other.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    busy.join()
+    assert profiler.close().written == 302
+
+
 def test_a_sync_profiler_closed_by_a_signal_handler_inside_a_write_still_finishes() -> None:
     class Interrupted(MemorySink):
         def write(self, batch: Any) -> None:
