@@ -27,11 +27,25 @@ PROGRAM = """
 import os, signal, sys, threading, time
 from ferret import Profiler
 from ferret.ledger import live
+from ferret.writers.frames import Kind
 writer, db, *rest = sys.argv[1:]
 
 def record(profiler, count):
     for n in range(count):
         profiler.start("x", {"n": n}).end()
+
+def record_and_hand_over(profiler, count, sent):
+    link, handed_over = profiler.writer._link, []
+    send = link.send
+    def counted(kind, payload):
+        done = send(kind, payload)
+        if kind is Kind.BATCH and done:
+            handed_over.append(len(payload[3]))
+        return done
+    link.send = counted
+    record(profiler, count)
+    while sum(handed_over) < sent:
+        time.sleep(0.001)
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -244,10 +258,7 @@ def test_a_program_counts_as_running_while_its_writing_process_still_stores(tmp_
     fcntl.flock(lines, fcntl.LOCK_EX)  # every write waits for this
     body = """
     p = Profiler(sink=sys.argv[3] + db, writer="process", batch_size=10)
-    record(p, 100)
-    while p.writer.queue:
-        time.sleep(0.001)
-    time.sleep(0.2)
+    record_and_hand_over(p, 100, 100)
     print(p.writer.child_pid)
     kill()
     """
@@ -270,9 +281,7 @@ def test_a_program_that_was_killed_before_its_writing_process_was_ready_loses_on
     path = str(tmp_path / "trace")
     body = """
     p = Profiler(sink=(sys.argv[3] or "beaver:") + db, writer="process", batch_size=10, check_sink=False)
-    record(p, 105)
-    while len(p.writer.queue) > 5:
-        time.sleep(0.001)
+    record_and_hand_over(p, 105, 100)
     kill()
     """
     killed(path, "process", body, sink)
