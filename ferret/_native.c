@@ -53,7 +53,9 @@ static struct { PyObject *globals, *name, *value; } watched[KNOWN * 5];
 static int watched_count, watcher = -1;
 static bool look_again;
 
-extern PyTypeObject FerretQueue; /* in _queue.c */
+/* in _queue.c */
+extern PyTypeObject FerretQueue;
+extern PyObject *untrack_list(PyObject *module, PyObject *list), *turn_records(PyObject *module, PyObject *args);
 
 static PyObject *zero, *str_alarm, *str_get_name, *str_index, *str_name, *str_rouse, *str_self, *str_suppressed;
 static PyObject *python_enter, *python_exit, *python_wrapper_code;
@@ -766,7 +768,7 @@ prepare(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "only for the main interpreter: its state is the process's");
         return -1;
     }
-    if (PyModule_AddIntConstant(module, "EDITION", 2) < 0 /* as in twin.py */ || PyModule_AddType(module, &FerretQueue) < 0)
+    if (PyModule_AddIntConstant(module, "EDITION", 3) < 0 /* as in twin.py */ || PyModule_AddType(module, &FerretQueue) < 0)
         return -1;
     zero = PyLong_FromLong(0);
     struct { PyObject **where; const char *text; } texts[] = {
@@ -785,6 +787,8 @@ static PyMethodDef functions[] = {
     {"hasten_calls", hasten_calls, METH_O, "hasten_calls(globals)\n--\n\nPrepare for `hasten_function`."},
     {"hasten_function", hasten_function, METH_O, "hasten_function(wrapper)\n--\n\nHave a wrapper called in C, and return it."},
     {"forget_threads", forget_threads, METH_NOARGS, "forget_threads()\n--\n\nSay that `local.index` went away."},
+    {"untrack", untrack_list, METH_O, "untrack(list)\n--\n\nHave the garbage collector leave a list alone, and return it."},
+    {"turn", turn_records, METH_VARARGS, "turn(records, first, columns)\n--\n\nSet columns[i][first + n] to records[n][i]."},
     {"encode_tags", native_encode_tags, METH_O, "encode_tags(tags)\n--\n\n`ferret.tags.encode_tags`."},
     {"clock_ns", clock_ns, METH_NOARGS, "clock_ns()\n--\n\nThe clock that C reads, for a test that it is Python's."},
     {NULL}};

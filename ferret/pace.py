@@ -6,7 +6,7 @@ import time
 from time import perf_counter_ns
 from typing import Final
 
-STRETCH_NS: Final = 200_000
+STRETCH_NS: Final = 100_000
 """For how long the GIL is kept."""
 
 

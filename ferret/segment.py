@@ -18,6 +18,7 @@ from ferret.batch import SpanData
 from ferret.errors import FormatError, NewerFormatError, RejectedError
 from ferret.pace import WITHOUT_REST, Pace
 from ferret.tags import decode_tags, encode_tags, plain_text, strict_tags
+from ferret.twin import turn, unseen_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -359,11 +360,10 @@ def _read_header(data: Any) -> _Header:
 
 def _turned(batch: Batch, pace: Pace) -> list[list[Any]]:
     """The batch's records as columns."""
-    columns: list[list[Any]] = [[] for _ in range(FIELDS)]
-    # A slice at a time: 50 ns a span rather than 70 to 110, as its iterators stay in the processor's cache.
-    for records in batched(batch.records, SLICE):
-        for column, part in zip(columns, zip(*records, strict=True), strict=True):
-            column.extend(part)
+    columns = [unseen_list([None] * len(batch)) for _ in range(FIELDS)]
+    # A slice at a time: 50 ns a span rather than 70 to 110 in Python, as its iterators stay in the processor's cache.
+    for index, records in enumerate(batched(batch.records, SLICE)):
+        turn(records, index * SLICE, columns)
         pace.rest()
     return columns
 

@@ -83,7 +83,7 @@ class Books:
             count: how many.
             keep: which to keep; the others count as dropped, `not_owner`.
         """
-        records: list[Record] = []
+        records: list[Record] = twin.unseen_list([])
         self.counts.retire()
         with self.settled:
             batch = Batch(self.origin, self._issued, records)

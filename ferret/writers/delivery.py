@@ -206,6 +206,11 @@ class Delivery:
     def _try_to_write(self, batch: Batch) -> BaseException | None:
         """Write it, again and again; what the sink raised at last. What goes wrong here is not the sink's, and raises."""
         started = time.monotonic()
+        first = self._write(batch)
+        if not _is_worth_a_try(first):
+            # Most often it ends here. Tenacity makes cycles, which would keep each batch until the garbage collector comes,
+            # to let go of it in the program's time: 0.3 ms, again and again.
+            return first
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_result(_is_worth_a_try),
             stop=lambda state: self._time_is_up(started) or _is_hopeless(state, batch),
@@ -213,8 +218,9 @@ class Delivery:
             sleep=self._pause,
             retry_error_callback=_last_error,
         )
-        attempts = itertools.accumulate(itertools.repeat(batch), lambda last, _: last.again())
-        return tries(lambda: self._write(next(attempts)))
+        again = itertools.accumulate(itertools.repeat(batch.again()), lambda last, _: last.again())
+        outcomes = itertools.chain([first], map(self._write, again))
+        return tries(lambda: next(outcomes))
 
     def _write(self, batch: Batch) -> BaseException | None:
         try:

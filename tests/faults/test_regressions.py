@@ -646,6 +646,24 @@ def test_a_sinks_error_that_cannot_say_what_it_is_is_one_like_any_other(writer: 
     assert (report.recorded, report.failed_by, report.timed_out) == (1, {"MuteError": 1}, False)
 
 
+@pytest.mark.parametrize("writer", ["sync", "threaded", "bounded", "process"])
+def test_a_batch_is_let_go_of_by_whoever_delivered_it_and_not_by_the_garbage_collector(writer: str, db: str) -> None:
+    name = f"a name of {writer}'s own"
+    with Profiler(db, writer=writer, batch_size=100) as profiler:
+        profiler.start("first").end()
+        assert profiler.flush(WAIT_S)
+        before = sys.getrefcount(name)
+        gc.disable()
+        try:
+            for _ in range(1000):
+                with profiler.measure(name):
+                    pass
+            assert profiler.flush(WAIT_S)
+            wait_until(lambda: sys.getrefcount(name) == before)
+        finally:
+            gc.enable()
+
+
 def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
     profilers = [Profiler(sink=MemorySink()) for _ in range(4)]
     for profiler in profilers:

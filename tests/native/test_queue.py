@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferret import Profiler, twin
+from ferret import Profiler, _native, twin
 from ferret.writers.books import Books
 
 BLOCK = 510
@@ -121,3 +121,48 @@ def test_the_garbage_collector_sees_neither_the_queue_nor_what_is_in_it() -> Non
         books: Books = profiler.writer._books  # type: ignore[attr-defined]
         assert len(books.queue) >= 20_000
         assert not gc.is_tracked(books.queue)
+
+
+records = st.integers(0, 40).flatmap(
+    lambda fields: st.lists(st.tuples(*[st.integers() | st.none() | st.text()] * fields), max_size=30).map(
+        lambda rows: (fields, rows)
+    )
+)
+
+
+@given(records, st.integers(0, 5))
+def test_records_become_columns_as_they_do_in_python(given: tuple[int, list[tuple[Any, ...]]], first: int) -> None:
+    fields, rows = given
+    columns = [twin.unseen_list([None] * (first + len(rows) + 2)) for _ in range(fields)]
+    twin.turn(tuple(rows), first, columns)
+    assert columns == [[None] * first + [row[index] for row in rows] + [None] * 2 for index in range(fields)]
+
+
+def test_records_become_columns_and_are_held_once_by_each() -> None:
+    item = object()
+    before = sys.getrefcount(item)
+    columns = [twin.unseen_list([item]) for _ in range(2)]
+    rows = ((item, 1), (2, item))[:1]
+    twin.turn(rows, 0, columns)
+    assert columns == [[item], [1]]
+    del columns, rows
+    assert sys.getrefcount(item) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "columns"),
+    [
+        (((1, 2),), 0, [[None]]), (((1, 2),), 0, [[None], [None], [None]]), (([1, 2],), 0, [[None], [None]]),
+        (((1, 2),), 1, [[None], [None]]), (((1, 2),), -1, [[None], [None]]), (((1, 2),), 0, [[None], (None,)]),
+    ],
+)  # fmt: skip
+def test_records_that_do_not_fit_the_columns_are_refused(rows: Any, first: int, columns: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"record 0 is no tuple|has no room"):
+        _native.turn(rows, first, columns)
+
+
+def test_only_a_list_is_taken_out_of_the_collectors_sight() -> None:
+    assert gc.is_tracked([])
+    assert not gc.is_tracked(twin.unseen_list([]))
+    with pytest.raises(TypeError, match="is no list"):
+        _native.untrack({})  # type: ignore[arg-type]
