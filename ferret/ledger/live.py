@@ -20,6 +20,7 @@ import os
 import stat
 import struct
 import time
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ _MAGIC = b"FRTLIVE\x01"
 _ABOUT_AT = 256
 _LENGTH = struct.Struct("=I")
 _MOST_BYTES = 1 << 20
-_FORGOTTEN_S = 7 * 86_400
+_FORGOTTEN_S = 86_400
 """After so long, a folder that is not there was removed, rather than unmounted for a while."""
 
 
@@ -114,7 +115,7 @@ def begin(counts: Counts, token: str, place: str, facts: bytes) -> str | None:
     folder = _own_folder()
     if folder is None:
         return None
-    path, unfinished = f"{folder}/{token}.live", f"{folder}/{token}.new"
+    path, unfinished = f"{folder}/{token}.{mark_of(place)}.live", f"{folder}/{token}.new"
     try:
         about = msgspec.json.encode(_About(place, *_identity(place), msgspec.Raw(facts)))
         # locked before it has its name: without a lock it would be taken for a dead one's
@@ -148,13 +149,13 @@ class Hold:
     """Another process's share in the lock: as long as this one works for the profiler, it counts as alive."""
 
     def __init__(self, token: str) -> None:
-        folder = _own_folder(make=False)
-        self._file = -1
-        if folder is not None:
-            with suppress(OSError):
-                self._file = os.open(f"{folder}/{token}.live", os.O_RDONLY | os.O_NOFOLLOW)
-                fcntl.flock(self._file, fcntl.LOCK_SH)
-        self._token, self._folder = token, folder
+        self._token, self._path, self._file = token, "", -1
+        for path, found, _ in _files():
+            if found == token:
+                with suppress(OSError):
+                    self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+                    fcntl.flock(self._file, fcntl.LOCK_SH)
+                self._path = path
 
     @property
     def held(self) -> bool:
@@ -176,13 +177,12 @@ class Hold:
 
     def read(self) -> Life | None:
         """What it says at this moment."""
-        path = f"{self._folder}/{self._token}.live"
-        return _read(self._file, self._token, path, lambda _: True) if self.held else None
+        return _read(self._file, self._token, self._path, lambda _: True) if self.held else None
 
 
 def look(place: str) -> dict[str, Life]:
     """What the live files of a place say, by token. Only those of the user who asks."""
-    return {life.token: life for life in _lives(lambda other: other == place)}
+    return {life.token: life for life in _lives(lambda other: other == place, mark_of(place))}
 
 
 def sweep() -> None:
@@ -199,16 +199,29 @@ def _age(path: str) -> float:
         return 0.0
 
 
-def _lives(wanted: Callable[[str], bool]) -> Iterator[Life]:
-    """The readable live files whose place is wanted."""
-    folder = _own_folder(make=False)
-    if folder is None:
-        return
-    for name in sorted(os.listdir(folder)):
-        token, _, kind = name.rpartition(".")
-        if kind != "live":
+def mark_of(place: str) -> str:
+    """What the name of a live file says of its place, so that not all of them need to be opened."""
+    return f"{zlib.crc32(place.encode(errors='surrogatepass')):08x}"
+
+
+def _files() -> Iterator[tuple[str, str, str]]:
+    """The path, token and mark of each live file."""
+    folder, names = _own_folder(make=False), list[str]()
+    if folder is not None:
+        with suppress(OSError):
+            names = sorted(os.listdir(folder))
+    for name in names:
+        token, _, rest = name.partition(".")
+        mark, _, kind = rest.partition(".")
+        if kind == "live":
+            yield f"{folder}/{name}", token, mark
+
+
+def _lives(wanted: Callable[[str], bool], mark: str | None = None) -> Iterator[Life]:
+    """The readable live files whose place is wanted, of those that have the mark, if one is given."""
+    for path, token, found in _files():
+        if mark is not None and found != mark:
             continue
-        path = f"{folder}/{name}"
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:

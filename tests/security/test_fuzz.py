@@ -207,7 +207,7 @@ def test_the_counts_that_survive_a_process(
     folder = tmp_path / f"ferret-{os.getuid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    (folder / "0123456789abcdef.live").write_bytes(hostile.spoilt(template, changes))
+    (folder / f"0123456789abcdef.{live.mark_of(str(place))}.live").write_bytes(hostile.spoilt(template, changes))
     live.look(str(place))
     live.sweep()
     assert read(place) is not None, "the spans are sound: what is said of their process cannot change that"
