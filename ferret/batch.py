@@ -79,7 +79,7 @@ class Batch:
         attempt: 1 the first time; more when the batch comes again because it is not known to be stored.
         part: whether it was part of a batch that the sink would not take.
         before: how many spans its profiler had handed over before these; only known where it is in flight.
-        urgent: whether many more wait behind it, so that a sink had better not let other threads run meanwhile.
+        urgent: whether somebody waits for it, or many more wait behind it. A sink may rest while it stores one that is not.
     """
 
     __slots__ = ("attempt", "before", "origin", "part", "records", "sequence", "sources", "threads", "urgent")
@@ -97,7 +97,7 @@ class Batch:
     ) -> None:
         self.part = part
         self.before = 0
-        self.urgent = False
+        self.urgent = True
         self.origin = origin
         self.sequence = sequence
         self.records = records

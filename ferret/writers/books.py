@@ -76,12 +76,13 @@ class Books:
         self.count_dropped(reason)
         return True
 
-    def take(self, count: int, keep: Callable[[Record], bool] | None = None) -> Batch | None:
+    def take(self, count: int, keep: Callable[[Record], bool] | None = None, *, urgent: bool = True) -> Batch | None:
         """Move up to `count` spans from the queue into a new batch in flight.
 
         Args:
             count: how many.
             keep: which to keep; the others count as dropped, `not_owner`.
+            urgent: whether somebody waits for them. They are urgent, too, if many more wait behind them.
         """
         records: list[Record] = twin.unseen_list([])
         self.counts.retire()
@@ -92,7 +93,7 @@ class Books:
             with suppress(IndexError):  # drop_oldest took some meanwhile
                 # popped straight into the batch, in C: no span is ever in neither
                 records.extend(itertools.starmap(self.queue.popleft, itertools.repeat((), count)))
-            batch.urgent = len(self.queue) >= BEHIND // 2
+            batch.urgent = urgent or len(self.queue) >= BEHIND // 2
             self._notice_drops()
             if keep is not None:
                 self.disown(batch, keep)

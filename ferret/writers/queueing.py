@@ -150,7 +150,7 @@ class QueueWriter(Alarmed):
             return False
         if not self._asked_live:
             self._child_goes_live()
-        batch = self._books.take(count, self._is_ours if self._forked else None)
+        batch = self._books.take(count, self._is_ours if self._forked else None, urgent=force or self.in_caller)
         if batch is not None:
             self._handle(batch)
         return True

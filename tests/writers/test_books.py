@@ -164,6 +164,18 @@ def test_spans_that_come_to_an_emptied_queue_wait_anew() -> None:
     assert batcher.patience(now=1.5) == 1.0
 
 
-def test_a_batch_is_urgent_while_many_spans_wait_behind_it() -> None:
+def test_a_batch_is_urgent_while_somebody_waits_for_it_or_many_spans_behind_it() -> None:
     books = books_with(BEHIND)
-    assert [taken(books, BEHIND // 4).urgent for _ in range(4)] == [True, True, False, False]
+    batches = [
+        books.take(BEHIND // 8, urgent=urgent) for urgent in (False, True, False, False, False, False, True, False)
+    ]
+    assert [batch is not None and batch.urgent for batch in batches] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
