@@ -124,7 +124,7 @@ def _bounds(results: Results) -> Iterator[str]:
     known = dict.fromkeys(text for what in missed if (text := bound_of(what)))
     if known:
         yield "\n### What bounds those that are missed\n"
-        yield from (f"- {text}" for text in known)
+        yield from (f"- {text.replace('\n', '\n  ')}" for text in known)
 
 
 def _verdict(verdict: Verdict | None) -> str:
