@@ -27,8 +27,8 @@ PAGE, CHARTS = "benchmarks.md", "_static/benchmarks"
 HEAD = """\
 # Measured
 
-What recording costs, ferret beside its peers. This page is written from the results of one run of the suite in
-`benchmarks/`, which anyone can repeat:
+What recording costs, ferret beside its peers. This page is written from the results of the suite in
+`benchmarks/`, each kind measured in one go, which anyone can repeat:
 
 ```console
 $ make bench
