@@ -10,10 +10,15 @@ from __future__ import annotations
 import _thread
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
 from itertools import compress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PATIENCE_S = 2.0
 
@@ -76,9 +81,23 @@ def _after_in_parent() -> None:
     for lock in reversed(_held.pop(threading.get_ident(), [])):  # the last lets the next thread fork
         lock.release()
     if interrupted:
-        # From another thread, so that it is raised where `os.fork` was called: what is raised here is only printed. A signal,
-        # and not `interrupt_main`, so that it also ends what waits by then.
-        _thread.start_new_thread(signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+        # From another thread, so that it is raised where `os.fork` was called: what is raised here is only printed.
+        forker = sys._getframe(1)
+        _thread.start_new_thread(_interrupt, (threading.get_ident(), forker, forker.f_lasti))
+
+
+def _interrupt(thread: int, forker: FrameType, at: int) -> None:
+    """Send the thread its Ctrl-C, once it is out of `os.fork`: what is raised in the hooks that come next would be lost.
+
+    A signal, and not `interrupt_main`, so that it also ends what waits by then.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while forker.f_lasti == at and time.monotonic() < deadline:
+        time.sleep(0.001)
+    # Whoever waits for the GIL gets it just when the other thread is about to block, and a signal in that very moment does
+    # not wake it (CPython): so not now, but when it sleeps.
+    time.sleep(0.02)
+    signal.pthread_kill(thread, signal.SIGINT)
 
 
 def _after_in_child() -> None:

@@ -335,11 +335,22 @@ def test_a_fork_while_another_thread_makes_the_profiler_does_not_hang_the_child(
     assert done.returncode == 0, done.stderr
 
 
-def test_ctrl_c_while_a_fork_waits_for_a_sink_comes_after_the_fork_and_leaves_no_lock_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook_s", [0, 0.1], ids=["at once", "a slow hook"])
+def test_ctrl_c_while_a_fork_waits_for_a_sink_comes_after_the_fork_and_leaves_no_lock_behind(
+    hook_s: float, tmp_path: Path
+) -> None:
     done = program(
-        """
-        import linecache, os, signal, sys, threading, time
+        f"""
+        import os, time
         from ferret import Profiler, forkgate
+        def hook():
+            until = time.perf_counter() + {hook_s}
+            while time.perf_counter() < until:
+                pass
+        os.register_at_fork(after_in_parent=hook)
+        """
+        """
+        import linecache, signal, sys, threading
         def main_waits():
             frame = sys._current_frames()[threading.main_thread().ident]
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
