@@ -18,18 +18,15 @@ than half of what setting and resetting the context variable and reading the clo
 fewer or cheaper spans would lift it: at 13,000 requests a second, these are 65,000 a second.""",
     "a web service's p99": """\
 **The p99 of a web service under full load.** A thread that encodes a batch of 4,096 needs the GIL for 2 ms, in
-steps of 0.1 ms. A loop that is never idle lets go of it at each of its system calls, and so loses it twenty times
+steps of 0.1 to 0.3 ms. A loop that is never idle lets go of it at each of its system calls, and so loses it twenty times
 in a row, until the batch is done: what arrives in those 3 ms waits for them. Batches follow each other 16 times a
 second here. At a steady 400 requests a second nobody notices. A sleep of a millisecond after each step spreads it,
 to 1.9 × rather than 2.5, but costs other loops more than it gives: `ferret/pace.py` has the figures. Under `process`
 it is the two cores, which the service, its load and the writing process share.""",
     "loop lag at 50,000": """\
 **The lag at 50,000 spans/s.** The application records 100 spans in one go, which takes 0.1 ms more than without
-them: with nobody to deliver, p99 is 0.25 to 0.3 ms. The rest is the GIL, which the worker keeps for 0.1 ms at a
-time, and 0.05 to 0.07 ms until a thread that was given it runs.""",
-    "a sink that hangs": """\
-**Spans over a millisecond beside a sink that hangs.** One in tens of thousands: another program on the machine,
-most likely, as it is none in other runs. The untraced program has such moments too, and not in the same runs.""",
+them: with nobody to deliver, p99 is 0.25 to 0.3 ms. The rest is the GIL, which the worker keeps for 0.1 to 0.3 ms
+at a time, and 0.05 to 0.07 ms until a thread that was given it runs.""",
 }
 """By how what is to be reached begins, as in `benchmarks.targets`. The page shows those that were missed."""
 

@@ -1,7 +1,7 @@
 """A segment: a stored batch, as columns. `docs/segment-format.md` describes the bytes, so that others can read them.
 
 Encoding one batch in a few C calls, rather than each span in Python, is what keeps a background thread from holding
-the GIL: 4,096 spans take about 2 ms, in steps of 0.1 ms or less (`ferret.pace`).
+the GIL: 4,096 spans take about 2 ms, in steps of 0.2 ms or less (`ferret.pace`).
 """
 
 from __future__ import annotations

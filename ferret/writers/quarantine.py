@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ferret.tags import plain_text
+from ferret.tags import error_text, plain_text
 
 if TYPE_CHECKING:
     from ferret.batch import Batch
@@ -27,7 +27,7 @@ def put(place: str, batch: Batch, error: BaseException) -> bool:
 
     A span may be there twice, if the process that writes was killed over it.
     """
-    head = {"at": time.time(), "batch": batch.id, "error": f"{type(error).__name__}: {plain_text(error)}"}
+    head = {"at": time.time(), "batch": batch.id, "error": error_text(error)}
     lines = msgspec.json.Encoder().encode_lines([{**head, "span": span} for span in _spans(batch)])
     try:
         file = os.open(path_of(place), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)

@@ -76,7 +76,7 @@ class QueueWriter(Alarmed):
     def _begin(self) -> None:
         """Set what a forked child needs anew: no lock of the parent's is worth anything there."""
         self._batcher = Batcher(self._config.batch_size, self._config.flush_interval)
-        self._last_look: float | None = None
+        self._last_look: float | None = None  # where nobody would wake the consumer: when it saw the queue last
         self._closing = threading.RLock()
         self._state = WriterState.OPEN
         self._report: DeliveryReport | None = None

@@ -129,7 +129,7 @@ def _process_runs(folder: Path, thread: str) -> Callable[[int], Lines]:
     return run
 
 
-@pytest.mark.parametrize("step", [149, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [79, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_thread_that_hands_over_and_dies_at_any_line_loses_nothing(tmp_path: Path, step: int) -> None:
     assert len(list(each_line(_process_runs(tmp_path, "ferret-writer"), step))) > 5
 

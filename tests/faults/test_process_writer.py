@@ -135,7 +135,7 @@ def test_a_sink_that_hangs_in_the_child_does_not_hold_up_the_program(tmp_path: P
             profiler.start("x", {"text": "x" * 50}).end()
         started = time.monotonic()
         report = profiler.close(timeout=0.5)
-    assert time.monotonic() - started < WAIT_S
+    assert time.monotonic() - started < 5
     assert report.timed_out
     assert report.recorded == 200_000 == report.dropped + report.failed
     wait_until(lambda: is_gone(child))

@@ -253,7 +253,7 @@ def test_sigterm_while_the_main_thread_holds_ferrets_locks_ends_the_program(wher
         {where}
         time.sleep(3600)
         """,
-        tmp_path,
+        tmp_path, timeout=15,
     )  # fmt: skip
     assert done.returncode == -signal.SIGTERM, done.stderr
 

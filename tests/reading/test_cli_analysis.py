@@ -209,7 +209,7 @@ class TestSlowest:
 
     def test_a_very_deep_trace_is_no_problem(self, tmp_path: Path) -> None:
         sink = JsonlSink(tmp_path / "deep")
-        deep = [record(n, span_id=n, parent_id=n - 1, start_ns=n, end_ns=9000 - n) for n in range(1500, 0, -1)]
+        deep = [record(n, span_id=n, parent_id=n - 1, start_ns=n, end_ns=9000 - n) for n in range(3000, 0, -1)]
         sink.write(Batch(Origin("run", "a" * 16, 42, START * SECOND), 0, deep, THREADS))
         sink.close()
         for options in (["--slowest", "1", "-l", "0"], ["--slowest", "1", "--json"], ["--tree"]):

@@ -61,6 +61,7 @@ class Consumer(RuleBasedStateMachine):
     """A queue and its one consumer, in simulated time: the consumer sleeps as long as the batcher says it may."""
 
     size, interval = 4, 1.0
+    last_look: float | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class Consumer(RuleBasedStateMachine):
 
     def look(self, *, force: bool = False) -> int:
         total = 0
-        while count := self.batcher.due(len(self.queue), self.now, force=force):
+        while count := self.batcher.due(len(self.queue), self.now, since=self.last_look, force=force):
             self.no_span_waits_longer_than_the_interval()
             del self.queue[:count]
             self.taken += count
@@ -122,10 +123,7 @@ class Beating(Consumer):
     """A consumer that nobody wakes: it looks by itself, on each beat."""
 
     beat = 0.25
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last_look = 0.0
+    last_look: float = 0.0
 
     @rule(count=st.integers(1, 9), early=st.floats(0, 0.25))
     def spans_arrive(self, count: int, early: float) -> None:  # type: ignore[override]
@@ -143,12 +141,7 @@ class Beating(Consumer):
     time_passes_and_the_consumer_wakes_in_time = None  # type: ignore[assignment]
 
     def look(self, *, force: bool = False) -> int:
-        total = 0
-        while count := self.batcher.due(len(self.queue), self.now, since=self.last_look, force=force):
-            self.no_span_waits_longer_than_the_interval()
-            del self.queue[:count]
-            self.taken += count
-            total += count
+        total = super().look(force=force)
         self.last_look = self.now
         return total
 

@@ -98,7 +98,7 @@ def test_recording_does_not_wait_for_a_stuck_sink(writer: str) -> None:
         if number % 100 == 0:
             profiler.writer.alarm = 1  # type: ignore[attr-defined]  # the slow path, too
         profiler.start("behind", {"n": number}).end()
-    assert time.monotonic() - started < WAIT_S / 2
+    assert time.monotonic() - started < 10
     assert profiler.stats().pending == 502
     assert not profiler.flush(timeout=0.01)
     with pytest.warns(LostSpansWarning, match="502 of 502 spans were not stored"):
