@@ -327,7 +327,7 @@ MUTATIONS = [
     Mutation(
         "What a sink refuses is set aside",
         "ferret/writers/quarantine.py",
-        'head = {"at": time.time(), "batch": batch.id, "error": f"{type(error).__name__}: {plain_text(error)}"}',
+        'head = {"at": time.time(), "batch": batch.id, "error": error_text(error)}',
         'head = {"at": time.time(), "batch": batch.id, "error": ""}',
         (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private[threaded]",),
     ),
