@@ -11,7 +11,7 @@ PYTHON ?=# an interpreter to use instead of the newest found
 KINDS ?=# what `make bench` measures; everything unless given, such as KINDS="cost lag"
 ROUNDS ?= 3
 ONLY ?=# what `make break` breaks: what has this in its promise, file or tests; everything unless given
-BENCH ?=# more of its options, such as BENCH="--ours --largest 1e7"
+BENCH ?=# more of its options, such as BENCH="--ours --largest 1e6"
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

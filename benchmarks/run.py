@@ -151,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"some of {', '.join(NAMES)}; all unless given")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works, not how fast")
-    parser.add_argument("--largest", type=float, default=1e6, help="most spans that `growth` records (default: 1e6)")
+    parser.add_argument(
+        "--largest", type=float, default=1e7, help="most spans of `growth` and `analyze` (default: 1e7)"
+    )
     parser.add_argument("--ours", action="store_true", help="ferret and its floor alone, without its peers")
     parser.add_argument("--output", type=Path, default=LAST, help="where to keep the result (default: last.json)")
     given = parser.parse_args(arguments)

@@ -28,8 +28,8 @@ class Scale:
 
     quick: bool = False
     """Little: to see that it works."""
-    largest: int = 1_000_000
-    """The most spans that `growth` records."""
+    largest: int = 10_000_000
+    """The most spans that `growth` records and `analyze` reads."""
     ours: bool = False
     """Ferret and its floor alone."""
 
