@@ -135,24 +135,22 @@ _OPTIONS = {
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
-def _check_target(options: dict[str, Any]) -> str | None:
-    """Refuse what only the writing process would find out; the file, if it was made by that.
+def _check_target(options: dict[str, Any]) -> None:
+    """Refuse what only the writing process would find out.
 
     Raises:
         FerretError: an option is wrong, or the file cannot be used.
     """
     from ferret.config import load_settings  # noqa: PLC0415
     from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415
-    from ferret.sinks.beaver_file import prepare_file  # noqa: PLC0415
+    from ferret.sinks.beaver_file import check_target  # noqa: PLC0415
 
     settings = load_settings(dict(options))
     plugins().find("writer", settings.writer)
     if settings.sink is not None and "db_path" not in options:
         plugins().find("sink", SinkSpec.parse(settings.sink).name)
-        return None
-    if settings.writer != "process" or settings.db_path == ":memory:":
-        return None
-    return settings.db_path if prepare_file(settings.db_path) else None
+    elif settings.writer == "process" and settings.db_path != ":memory:":
+        check_target(settings.db_path)
 
 
 class Session:
@@ -190,13 +188,8 @@ class Session:
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
-        made = _check_target(options)
-        try:
-            profiler = Profiler(**cast("Any", options))
-        except FerretError:
-            if made is not None:
-                os.unlink(made)
-            raise
+        _check_target(options)
+        profiler = Profiler(**cast("Any", options))
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes
         lifecycle.watch(self)

@@ -20,9 +20,11 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import tenacity
+
 from ferret.errors import StorageError
 from ferret.segment import Segment
-from ferret.sinks.beaver_file import has_tables, prepare_file
+from ferret.sinks.beaver_file import check_target, has_tables, make_file
 from ferret.sinks.beaver_reader import BeaverReader, run_prefix, runs_name
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ MEMORY = ":memory:"
 
 LOCKED_S = 30.0
 """How long an insert waits for a file that another connection has locked; as long as BeaverDB's own."""
+
+BUSY_S = 0.1
+"""The longest pause before a file is opened again whose tables another process makes."""
 
 LETTING_GO_S = 1.0
 """How long a forked child waits until SQLite has closed what it inherited."""
@@ -181,9 +186,10 @@ class BeaverSink:
 
 def _connect(path: str) -> sqlite3.Connection:
     """A connection of our own to a BeaverDB file, which BeaverDB makes if it is not there."""
-    made = prepare_file(path)
-    if made or not has_tables(path):
-        close_db(_open(path, made=made))
+    if not check_target(path):
+        make_file(path, _make_tables)
+    if not has_tables(path):
+        _make_tables(path)
     # one thread at a time writes, but not always the same
     connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = NORMAL")  # as BeaverDB's own; the file is in WAL mode
@@ -243,18 +249,35 @@ def open_db(path: str) -> BeaverDB:
     Raises:
         StorageError: the path cannot be used; the message says why, and what would be right. Nothing was changed.
     """
-    return _open(path, made=path != MEMORY and prepare_file(path))
+    if path != MEMORY and not check_target(path):
+        make_file(path, _make_tables)
+    return _open(path)
 
 
-def _open(path: str, *, made: bool) -> BeaverDB:
+def _make_tables(path: str) -> None:
+    close_db(_open(path))
+
+
+def _open(path: str) -> BeaverDB:
+    """Open a file, or make the tables in it, where several may do that at once."""
     from beaver import BeaverDB  # noqa: PLC0415 - 0.2 s
 
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_busy),
+        stop=tenacity.stop_after_delay(LOCKED_S),
+        wait=tenacity.wait_random(0, BUSY_S),
+        reraise=True,
+    )
     try:
-        return BeaverDB(path)
+        return tries(BeaverDB, path)
     except Exception as error:
-        if made:
-            os.unlink(path)
         raise StorageError(f"{path!r} cannot be opened as a database: {error}") from error
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether somebody else is at the file: SQLite does not wait for its turn where it turns on a write-ahead log."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says more precisely what it is
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 def close_db(db: BeaverDB) -> None:

@@ -1,22 +1,28 @@
-"""Whether a path can be a BeaverDB file, asked without importing BeaverDB where that is not needed."""
+"""Whether a path can be a BeaverDB file, asked without importing BeaverDB where that is not needed; and making one."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ferret.errors import StorageError
 from ferret.sinks.sqlite_file import look_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = 1
 """The `user_version` of a file whose tables are as ferret knows them; what BeaverDB makes of others is its own affair."""
 
 
-def prepare_file(path: str) -> bool:
-    """Check that the path can be written, and make the file if it is missing; whether it was.
+def check_target(path: str) -> bool:
+    """Check that a path is a BeaverDB file, or can become one; whether it is there. Nothing is made or changed.
 
     Raises:
-        StorageError: the path cannot be used; the message says why, and what would be right. Nothing was changed.
+        StorageError: the path cannot be used; the message says why, and what would be right.
     """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
@@ -24,14 +30,52 @@ def prepare_file(path: str) -> bool:
     if os.path.isdir(path):
         raise StorageError(f"{path!r} is a directory: name a file in it, such as {os.path.join(path, 'trace.db')!r}")
     try:
-        # for its owner only: spans tell what a program does, and with what
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        _check_file(path)
+        os.lstat(path)
+    except FileNotFoundError:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageError(
+                f"{path!r} cannot be made: {folder!r} cannot be written; choose another folder"
+            ) from None
         return False
     except OSError as error:
         raise StorageError(f"{path!r} cannot be made: {error.strerror}") from error
+    _check_file(path)
     return True
+
+
+def make_file(path: str, make_tables: Callable[[str], None]) -> None:
+    """Make a file that is not there, readable for its owner only, in a way that nobody ever sees a part of it.
+
+    Several processes may begin at once. Each makes a file under a name of its own, and who comes first with the name that
+    all want has made it. Were it made in its place, one that failed would have to take it away from under the others; and
+    SQLite does fail, without waiting, while two turn on the write-ahead log of one file.
+
+    Raises:
+        StorageError: it cannot be made. Nothing was changed.
+    """
+    folder = os.path.dirname(path) or "."
+    try:
+        file, new = tempfile.mkstemp(prefix=".ferret-", dir=folder)  # for its owner: spans tell what a program does
+        os.close(file)
+        try:
+            make_tables(new)
+            _give_name(new, path)
+        finally:
+            for ending in ("", "-wal", "-shm", "-journal"):
+                with suppress(OSError):
+                    os.unlink(new + ending)
+    except OSError as error:
+        raise StorageError(f"{path!r} cannot be made: {error.strerror}") from error
+
+
+def _give_name(new: str, path: str) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here: then it is empty at first, and the tables are made in its place
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def has_tables(path: str) -> bool:

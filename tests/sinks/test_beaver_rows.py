@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import beaver
 import pytest
 from support import ORIGIN, batch, record
 
@@ -95,6 +99,57 @@ def test_a_file_that_was_made_in_vain_is_taken_away_again_but_no_other(
         with pytest.raises(StorageError, match="no database today"):
             BeaverSink(path)
     assert (Path(db).exists(), Path(existing).exists()) == (False, True)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_file_that_another_process_made_meanwhile_is_used_and_never_taken_away(
+    db: str, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Processes that begin together: one that failed took the file away from under the others, and their spans with it."""
+    real = beaver.BeaverDB
+
+    def after_another(path: str) -> Any:
+        monkeypatch.setattr("beaver.BeaverDB", real)
+        write(db, 0)  # as a process beside this one would
+        if fails:
+            raise RuntimeError("no database today")
+        return real(path)
+
+    monkeypatch.setattr("beaver.BeaverDB", after_another)
+    with pytest.raises(StorageError, match="no database today") if fails else nullcontext():
+        write(db, 1)
+    assert [segment.sequence for segment in BeaverReader(db).segments()] == ([0] if fails else [0, 1])
+    assert [path.name for path in Path(db).parent.iterdir()] == ["trace.db"]
+
+
+def test_where_there_are_no_hard_links_a_file_is_made_in_its_place(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write(db, 0)
+    assert [segment.sequence for segment in BeaverReader(db).segments()] == [0]
+    assert stat.S_IMODE(Path(db).stat().st_mode) == 0o600
+    assert [path.name for path in Path(db).parent.iterdir()] == ["trace.db"]
+
+
+def test_a_file_whose_tables_another_process_is_making_is_waited_for(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite says so at once, instead of waiting, where two connections turn on the write-ahead log of a file."""
+    real, tries = beaver.BeaverDB, list[str]()
+
+    def busy_at_first(path: str) -> Any:
+        tries.append(path)
+        if len(tries) < 3:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+            raise error
+        return real(path)
+
+    Path(db).touch()
+    monkeypatch.setattr("beaver.BeaverDB", busy_at_first)
+    write(db, 0)
+    assert tries == [db] * 3
+    assert [segment.sequence for segment in BeaverReader(db).segments()] == [0]
 
 
 def test_tables_of_beaver_1_beside_those_of_beaver_2_are_refused(tmp_path: Path) -> None:
