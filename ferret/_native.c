@@ -49,7 +49,8 @@ static const char *const known_names[KNOWN] = {
     "ids", "local", "running_loop", "task_name", "encode_tags", "perf_counter_ns", "_encode", "MAX_TAGS_BYTES", "thread_index",
     "_hand_over_failed", "current_task"};
 static PyObject *known[KNOWN];
-static struct { PyObject *globals, *name, *value; } watched[KNOWN * 5];
+enum { MOST_WATCHED = KNOWN * 5 };
+static struct { PyObject *globals, *name, *value; } watched[MOST_WATCHED];
 static int watched_count, watcher = -1;
 static bool look_again;
 
@@ -96,6 +97,11 @@ watch(PyObject *globals)
             if (PyErr_Occurred())
                 return -1;
             continue;
+        }
+        if (watched_count == MOST_WATCHED) {
+            Py_DECREF(name);
+            PyErr_SetString(PyExc_RuntimeError, "too many modules are watched");
+            return -1;
         }
         if (known[i] == NULL)
             known[i] = Py_NewRef(value);
@@ -192,6 +198,7 @@ next_of(Source *source, PyObject *bound)
 {
     if (source->bound != bound) {
         PyObject *iterator = NULL;
+        Py_INCREF(bound);
         PyObject *name = PyObject_GetAttr(bound, str_name);
         if (name != NULL && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "__next__") == 0)
             iterator = PyObject_GetAttr(bound, str_self);
@@ -199,7 +206,6 @@ next_of(Source *source, PyObject *bound)
         PyErr_Clear();
         if (iterator != NULL && !PyIter_Check(iterator))
             Py_CLEAR(iterator);
-        Py_INCREF(bound);
         set(&source->iterator, iterator);
         set(&source->bound, bound);
     }
@@ -492,28 +498,31 @@ new_span(PyObject *type, PyObject *const *args, size_t nargsf, PyObject *kwnames
     return self;
 }
 
-/* The recorder's ContextVar, borrowed; NULL where Python is to look for it. */
+/* The recorder's ContextVar, a new reference; NULL where Python is to look for it. */
 static inline PyObject *
 current_of(PyObject *recorder)
 {
-    if (recorder == NULL || !has(&lanes, Py_TYPE(recorder)))
+    if (recorder == NULL)
         return NULL;
-    PyObject *current = SLOT(lanes, recorder, CURRENT);
-    return current != NULL && PyContextVar_CheckExact(current) ? current : NULL;
+    Py_INCREF(recorder); /* a metaclass may be asked, in Python */
+    PyObject *current = has(&lanes, Py_TYPE(recorder)) ? SLOT(lanes, recorder, CURRENT) : NULL;
+    current = current != NULL && PyContextVar_CheckExact(current) ? Py_NewRef(current) : NULL;
+    Py_DECREF(recorder);
+    return current;
 }
 
 static PyObject *
 span_enter(PyObject *self, PyObject *unused)
 {
-    PyObject *name, *current, *parent_id = NULL, *span_id, *token, *start_ns;
+    PyObject *name, *current = NULL, *parent_id = NULL, *span_id, *token, *start_ns;
     if (!AS_WRITTEN() || !has(&spans, Py_TYPE(self)) || SLOT(spans, self, END_NS) != zero
         || (name = SLOT(spans, self, NAME)) == NULL || !PyUnicode_CheckExact(name)
         || (current = current_of(SLOT(spans, self, RECORDER))) == NULL || PyContextVar_Get(current, NULL, &parent_id) < 0
         || parent_id == NULL) {
         PyErr_Clear();
+        Py_XDECREF(current);
         return PyObject_CallOneArg(python_enter, self);
     }
-    Py_INCREF(current);
     set(&SLOT(spans, self, PARENT_ID), parent_id);
     if ((span_id = new_id()) != NULL) {
         set(&SLOT(spans, self, SPAN_ID), Py_NewRef(span_id));
@@ -535,38 +544,39 @@ span_enter(PyObject *self, PyObject *unused)
 static PyObject *
 span_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *recorder, *current, *token, *name, *thread = NULL, *end_ns = now();
+    PyObject *recorder = NULL, *current = NULL, *token = NULL, *name = NULL, *thread = NULL, *span_id = NULL, *parent_id = NULL;
+    PyObject *start_ns = NULL, *tags = NULL, *end_ns = now(), *result = NULL;
     if (end_ns == NULL)
         return NULL;
+    /* All that is needed is held before anything is called that may run Python, which may do anything to the span. */
     if (!AS_WRITTEN() || kwnames != NULL || nargs != 3 || args[1] != Py_None || !has(&spans, Py_TYPE(self))
+        || (recorder = Py_XNewRef(SLOT(spans, self, RECORDER))) == NULL || (current = current_of(recorder)) == NULL
         || (thread = local_index()) == NULL || SLOT(spans, self, DETAILS) != Py_None || SLOT(spans, self, END_NS) != zero
-        || (token = SLOT(spans, self, TOKEN)) == NULL || SLOT(spans, self, SPAN_ID) == NULL
-        || SLOT(spans, self, PARENT_ID) == NULL || (name = SLOT(spans, self, NAME)) == NULL || !PyUnicode_CheckExact(name)
-        || SLOT(spans, self, START_NS) == NULL
-        || SLOT(spans, self, TAGS) == NULL || !PyContextToken_CheckExact(token)
-        || (current = current_of(recorder = SLOT(spans, self, RECORDER))) == NULL
+        || (token = Py_XNewRef(SLOT(spans, self, TOKEN))) == NULL || !PyContextToken_CheckExact(token)
+        || (span_id = Py_XNewRef(SLOT(spans, self, SPAN_ID))) == NULL
+        || (parent_id = Py_XNewRef(SLOT(spans, self, PARENT_ID))) == NULL
+        || (name = Py_XNewRef(SLOT(spans, self, NAME))) == NULL || !PyUnicode_CheckExact(name)
+        || (start_ns = Py_XNewRef(SLOT(spans, self, START_NS))) == NULL || (tags = Py_XNewRef(SLOT(spans, self, TAGS))) == NULL
         || PyContextVar_Reset(current, token) < 0) {
         PyErr_Clear();
-        Py_DECREF(end_ns);
-        Py_XDECREF(thread);
-        return in_python(python_exit, self, args, nargs, kwnames);
+        result = in_python(python_exit, self, args, nargs, kwnames);
     }
-    /* What follows may call into Python, which may do anything to the span. */
-    PyObject *span_id = Py_NewRef(SLOT(spans, self, SPAN_ID)), *parent_id = Py_NewRef(SLOT(spans, self, PARENT_ID));
-    PyObject *start_ns = Py_NewRef(SLOT(spans, self, START_NS)), *tags = Py_NewRef(SLOT(spans, self, TAGS));
-    Py_INCREF(name);
-    Py_INCREF(recorder);
-    SLOT(spans, self, END_NS) = Py_NewRef(end_ns); /* it was zero, which is immortal */
-    int failed = hand_over(recorder, span_id, parent_id, name, start_ns, end_ns, thread, tags);
-    Py_DECREF(recorder);
-    Py_DECREF(tags);
-    Py_DECREF(start_ns);
-    Py_DECREF(name);
-    Py_DECREF(parent_id);
-    Py_DECREF(span_id);
+    else {
+        set(&SLOT(spans, self, END_NS), Py_NewRef(end_ns));
+        if (hand_over(recorder, span_id, parent_id, name, start_ns, end_ns, thread, tags) == 0)
+            result = Py_NewRef(Py_None);
+    }
+    Py_XDECREF(recorder);
+    Py_XDECREF(current);
+    Py_XDECREF(thread);
+    Py_XDECREF(token);
+    Py_XDECREF(span_id);
+    Py_XDECREF(parent_id);
+    Py_XDECREF(name);
+    Py_XDECREF(start_ns);
+    Py_XDECREF(tags);
     Py_DECREF(end_ns);
-    Py_DECREF(thread);
-    return failed ? NULL : Py_NewRef(Py_None);
+    return result;
 }
 
 static PyMethodDef enter_method = {"__enter__", span_enter, METH_NOARGS, "__enter__($self)\n--\n\n"};
@@ -578,7 +588,7 @@ static PyMethodDef exit_method = {"__exit__", (PyCFunction)(void (*)(void))span_
    Python does not. A function that is found to call itself so deep is given back to Python for good. */
 enum { CELL_CURRENT, CELL_FUNC, CELL_NAME, CELL_RECORDER, CELLS };
 static const char *const cell_names[CELLS] = {"current", "func", "name", "recorder"};
-static const int most_deep = 100;
+static const int most_deep = 25; /* 80 calls overflow a thread's stack of 64 KiB, 40 one of 32 */
 static _Thread_local int depth;
 
 /* Hand over a call that raised, as the Python code does, and leave its error raised. */
@@ -587,21 +597,18 @@ hand_over_failed(PyObject *const *args)
 {
     PyObject *error = PyErr_GetRaisedException();
     PyObject *all[] = {args[0], args[1], args[2], args[3], args[4], error, args[5]};
+    _PyErr_StackItem *handled = PyThreadState_Get()->exc_info; /* as in an `except` block */
+    PyObject *before = handled->exc_value;
+    handled->exc_value = Py_NewRef(error);
     PyObject *done = PyObject_Vectorcall(known[HAND_OVER_FAILED], all, 7, NULL);
-    if (done != NULL) {
+    handled->exc_value = before;
+    Py_DECREF(error); /* what was handled */
+    if (done == NULL)
+        Py_DECREF(error);
+    else {
         Py_DECREF(done);
         PyErr_SetRaisedException(error);
-        return;
     }
-    PyObject *worse = PyErr_GetRaisedException();
-    if (worse != error) {
-        PyObject *context = PyException_GetContext(worse);
-        if (context == NULL)
-            PyException_SetContext(worse, Py_NewRef(error));
-        Py_XDECREF(context);
-    }
-    Py_DECREF(error);
-    PyErr_SetRaisedException(worse);
 }
 
 static PyObject *
@@ -630,15 +637,17 @@ decorated(PyObject *wrapper, PyObject *const *args, size_t nargsf, PyObject *kwn
         PyFunction_SetVectorcall((PyFunctionObject *)wrapper, python_vectorcall);
         usual = false;
     }
-    if (!usual || !PyContextVar_CheckExact(cells[CELL_CURRENT]) || !has(&lanes, Py_TYPE(cells[CELL_RECORDER]))
-        || PyContextVar_Get(cells[CELL_CURRENT], NULL, &parent_id) < 0 || parent_id == NULL) {
-        PyErr_Clear();
+    if (!usual)
         return python_vectorcall(wrapper, args, nargsf, kwnames);
-    }
     PyObject *current = Py_NewRef(cells[CELL_CURRENT]), *func = Py_NewRef(cells[CELL_FUNC]);
     PyObject *name = Py_NewRef(cells[CELL_NAME]), *recorder = Py_NewRef(cells[CELL_RECORDER]);
-    PyObject *span_id = new_id(), *token = NULL, *start_ns = NULL, *end_ns = NULL, *thread = NULL, *result = NULL;
-    if (span_id != NULL && (token = PyContextVar_Set(current, span_id)) != NULL && (start_ns = now()) != NULL) {
+    PyObject *span_id = NULL, *token = NULL, *start_ns = NULL, *end_ns = NULL, *thread = NULL, *result = NULL;
+    if (!PyContextVar_CheckExact(current) || !has(&lanes, Py_TYPE(recorder)) || PyContextVar_Get(current, NULL, &parent_id) < 0
+        || parent_id == NULL) {
+        PyErr_Clear();
+        result = python_vectorcall(wrapper, args, nargsf, kwnames);
+    }
+    else if ((span_id = new_id()) != NULL && (token = PyContextVar_Set(current, span_id)) != NULL && (start_ns = now()) != NULL) {
         ++*deep;
         result = PyObject_Vectorcall(func, args, nargsf, kwnames);
         --*deep;
@@ -655,7 +664,7 @@ decorated(PyObject *wrapper, PyObject *const *args, size_t nargsf, PyObject *kwn
     Py_XDECREF(start_ns);
     Py_XDECREF(token);
     Py_XDECREF(span_id);
-    Py_DECREF(parent_id);
+    Py_XDECREF(parent_id);
     Py_DECREF(recorder);
     Py_DECREF(name);
     Py_DECREF(func);
@@ -715,7 +724,9 @@ hasten_spans(PyObject *module, PyObject *args)
 static PyObject *
 hasten_calls(PyObject *module, PyObject *globals)
 {
-    if (spans.members[0] == NULL || known[HAND_OVER_FAILED] != NULL || !PyDict_CheckExact(globals) || watch(globals) < 0) {
+    if (known[HAND_OVER_FAILED] != NULL) /* the module is loaded again, and is left to Python */
+        Py_RETURN_NONE;
+    if (spans.members[0] == NULL || !PyDict_CheckExact(globals) || watch(globals) < 0) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_RuntimeError, "hasten_spans comes first, and then this, once, with a module's globals");
         return NULL;
@@ -742,7 +753,7 @@ hasten_function(PyObject *module, PyObject *wrapper)
         python_vectorcall = function->vectorcall;
         python_wrapper_code = Py_NewRef(PyFunction_GET_CODE(wrapper));
     }
-    if (PyFunction_GET_CODE(wrapper) == python_wrapper_code)
+    if (PyFunction_GET_CODE(wrapper) == python_wrapper_code && depth < most_deep)
         PyFunction_SetVectorcall(function, decorated);
     return Py_NewRef(wrapper);
 }

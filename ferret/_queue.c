@@ -190,8 +190,10 @@ turn_records(PyObject *module, PyObject *args)
         if (!PyTuple_CheckExact(record) || PyTuple_GET_SIZE(record) != fields)
             return PyErr_Format(PyExc_ValueError, "record %zd is no tuple of %zd", n, fields);
         for (Py_ssize_t i = 0; i < fields; i++) {
-            PyObject **place = &PyList_GET_ITEM(PyList_GET_ITEM(columns, i), first + n);
-            Py_XSETREF(*place, Py_NewRef(PyTuple_GET_ITEM(record, i)));
+            /* what was there before may run Python as it goes, which may shorten what was checked */
+            PyObject *column = PyList_GetItem(columns, i);
+            if (column == NULL || PyList_SetItem(column, first + n, Py_NewRef(PyTuple_GET_ITEM(record, i))) < 0)
+                return NULL;
         }
     }
     Py_RETURN_NONE;

@@ -134,8 +134,8 @@ class delivering:  # noqa: N801 - reads as a statement: `with delivering(writer)
         index: int | None = getattr(local, "index", None)
         if index is not None:
             local.own_index = index
-            del local.index
-        local.marks = (*self._outer, weakref.ref(self))
+        local.marks = (*self._outer, weakref.ref(self))  # first, or a signal handler's span would show the index again
+        local.__dict__.pop("index", None)
         twin.forget_threads()
 
     def __exit__(self, *_: object) -> None:

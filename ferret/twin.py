@@ -24,6 +24,7 @@ if os.environ.get("FERRET_PURE") != "1":
         _native = None
     if getattr(_native, "EDITION", None) != EDITION:
         _native = None
+_loaded = _native
 
 
 class Queue(Protocol):
@@ -104,5 +105,5 @@ def hasten_function[F: Callable[..., Any]](wrapper: F) -> F:
 
 def forget_threads() -> None:
     """Say that a thread's `local.index` (in `ferret.ambient`) went away, or is another. To be called after that."""
-    if _native is not None:
-        _native.forget_threads()
+    if _loaded is not None:  # also where what is new runs in Python: what is old may not
+        _loaded.forget_threads()

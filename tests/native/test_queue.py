@@ -161,6 +161,17 @@ def test_records_that_do_not_fit_the_columns_are_refused(rows: Any, first: int, 
         _native.turn(rows, first, columns)
 
 
+def test_a_column_that_shrinks_under_it_is_an_error() -> None:
+    class Clears:
+        def __del__(self) -> None:
+            columns[0].clear()
+
+    columns: list[list[Any]] = [[None] * 100]
+    columns[0][0] = Clears()
+    with pytest.raises(IndexError):
+        _native.turn(tuple((number,) for number in range(100)), 0, columns)
+
+
 def test_only_a_list_is_taken_out_of_the_collectors_sight() -> None:
     assert gc.is_tracked([])
     assert not gc.is_tracked(twin.unseen_list([]))
