@@ -54,7 +54,7 @@ def _before() -> None:
     held = _held.setdefault(threading.get_ident(), [])
     _hold(_forking, held)
     deadline = time.monotonic() + PATIENCE_S
-    for gate in list(_gates):
+    for gate in all_of(_gates):
         _hold(gate.lock, held, deadline)
 
 
@@ -81,23 +81,39 @@ def _after_in_parent() -> None:
     for lock in reversed(_held.pop(threading.get_ident(), [])):  # the last lets the next thread fork
         lock.release()
     if interrupted:
-        # From another thread, so that it is raised where `os.fork` was called: what is raised here is only printed.
-        forker = sys._getframe(1)
-        _thread.start_new_thread(_interrupt, (threading.get_ident(), forker, forker.f_lasti))
+        send_once_out(signal.SIGINT, sys._getframe(1))
 
 
-def _interrupt(thread: int, forker: FrameType, at: int) -> None:
-    """Send the thread its Ctrl-C, once it is out of `os.fork`: what is raised in the hooks that come next would be lost.
+def send_once_out(signum: int, forker: FrameType) -> None:
+    """Have this thread get a signal that came while it forked, once it is out of `os.fork`.
 
-    A signal, and not `interrupt_main`, so that it also ends what waits by then.
+    What its handler raises in a hook of the fork is only printed. So it comes from another thread, later.
+
+    Args:
+        signum: which.
+        forker: the frame that called `os.fork`.
     """
+    _thread.start_new_thread(_send, (signum, threading.get_ident(), forker, forker.f_lasti))
+
+
+def _send(signum: int, thread: int, forker: FrameType, at: int) -> None:
+    """A signal, and not `interrupt_main`, so that it also ends what waits by then."""
     deadline = time.monotonic() + PATIENCE_S
     while forker.f_lasti == at and time.monotonic() < deadline:
         time.sleep(0.001)
     # Whoever waits for the GIL gets it just when the other thread is about to block, and a signal in that very moment does
     # not wake it (CPython): so not now, but when it sleeps.
     time.sleep(0.02)
-    signal.pthread_kill(thread, signal.SIGINT)
+    signal.pthread_kill(thread, signum)
+
+
+def all_of[T](weakly_held: weakref.WeakSet[T]) -> list[T]:
+    """What is in the set, while other threads add to it."""
+    while True:
+        try:
+            return list(weakly_held)
+        except RuntimeError:  # "Set changed size during iteration"
+            continue
 
 
 def _after_in_child() -> None:
@@ -105,7 +121,7 @@ def _after_in_child() -> None:
     _forking = threading.RLock()
     _interrupted = False
     _held.clear()
-    for gate in list(_gates):
+    for gate in all_of(_gates):
         gate.renew()
 
 

@@ -11,7 +11,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from ferret import ambient, forkgate, sigterm  # noqa: F401 - what they do after a fork comes before what is done here
+from ferret import ambient, forkgate, sigterm  # noqa: F401 - what `ambient` does after a fork comes before what is done here
 
 if TYPE_CHECKING:
     from ferret.models import DeliveryReport
@@ -61,7 +61,7 @@ def forget(profiler: Restarts) -> None:
 def close_all() -> None:
     """Close every open profiler, as happens at the end of the process."""
     raised: list[BaseException] = []
-    for profiler in list(_open):
+    for profiler in forkgate.all_of(_open):
         try:
             profiler.close()
         except BaseException as error:  # noqa: BLE001 - somebody impatient, at Ctrl-C; the others are closed all the same
@@ -86,17 +86,26 @@ def handle_sigterm(patience: float) -> None:
 def _after_fork_in_child() -> None:
     sigterm.renew()
     _abandoned.clear()  # they are the parent's
-    for profiler in list(_open):
-        profiler._after_fork()
+    raised: list[BaseException] = []
+    for profiler in forkgate.all_of(_open):
+        try:
+            profiler._after_fork()
+        except BaseException as error:  # noqa: BLE001 - a plugin's writer; the others are to begin anew all the same
+            raised.append(error)
     sigterm.deliver()
+    if raised:
+        raise raised[0]
 
 
 def arm_child_exit() -> None:
-    """In a child of `multiprocessing`, which ends without `atexit`: close at its own kind of end.
+    """A forked child has its first span: from now on it handles SIGTERM, if its parent did.
+
+    In a child of `multiprocessing`, which ends without `atexit`: close at its own kind of end.
 
     Finalizers that the parent armed are wiped in the child, so that this must be asked for there
     (CPython: `multiprocessing.process.BaseProcess._bootstrap`).
     """
+    sigterm.come_back()
     process = sys.modules.get("multiprocessing.process")
     if process is None or process.parent_process() is None:
         return

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ferret.models import Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MOST_GAPS = 100
 NEAR_S = 1.0
@@ -19,7 +19,7 @@ SEVERAL = "several"
 
 
 class Gaps:
-    """Gaps in the order in which they were noticed. Not thread-safe.
+    """Gaps in the order in which they were noticed. For one thread at a time, and for what interrupts it.
 
     Args:
         anchor_ns: what to add to the times of `perf_counter_ns` for nanoseconds since the epoch.
@@ -27,46 +27,67 @@ class Gaps:
 
     def __init__(self, anchor_ns: int) -> None:
         self._anchor_ns = anchor_ns
-        self._gaps: list[Gap] = []
-        self._dropped: dict[str, int] = {}
-        self._looked_ns = perf_counter_ns()
+        self._kept = _Kept((), {}, perf_counter_ns())
 
     def add(self, since_ns: int, until_ns: int, count: int, reason: str) -> None:
         """Note a loss; times are of `perf_counter_ns`."""
-        since, until = (self._anchor_ns + since_ns) / 1e9, (self._anchor_ns + until_ns) / 1e9
-        new = Gap(since=since, until=until, count=count, reason=reason)
-        for index in range(len(self._gaps) - 1, -1, -1):
-            if self._gaps[index].reason == reason:
-                if new.since - self._gaps[index].until <= NEAR_S:
-                    self._gaps[index] = _joined(self._gaps[index], new)
-                    return
-                break
-        self._gaps.append(new)
-        if len(self._gaps) > MOST_GAPS:
-            self._shorten()
+        self._change(lambda kept: kept._replace(gaps=self._with(kept.gaps, since_ns, until_ns, count, reason)))
 
     def notice(self, dropped_by: Mapping[str, int]) -> None:
         """Note what was dropped since the last time, given the counts of all drops until now."""
         now = perf_counter_ns()
-        for reason, count in dropped_by.items():
-            more = count - self._dropped.get(reason, 0)
-            if more > 0:
-                self._dropped[reason] = count
-                self.add(self._looked_ns, now, more, reason)
-        self._looked_ns = now
+        self._change(lambda kept: self._noticed(kept, dropped_by, now))
 
     def found(self) -> list[Gap]:
         """The gaps."""
-        return list(self._gaps)
+        return list(self._kept.gaps)
 
-    def _shorten(self) -> None:
-        """Join the two neighbours that are nearest to each other, those of one reason first."""
-        distances = [
-            (one.reason != other.reason, other.since - one.until, index)
-            for index, (one, other) in enumerate(pairwise(self._gaps))
-        ]
-        index = min(distances)[2]
-        self._gaps[index : index + 2] = [_joined(*self._gaps[index : index + 2])]
+    def _change(self, into: Callable[[_Kept], _Kept]) -> None:
+        while True:
+            before = self._kept
+            after = into(before)
+            # One step, as no signal handler runs between the two: had one made a change meanwhile, it would be lost.
+            if self._kept is before:
+                self._kept = after
+                return
+
+    def _noticed(self, kept: _Kept, dropped_by: Mapping[str, int], now: int) -> _Kept:
+        gaps, dropped = kept.gaps, dict(kept.dropped)
+        for reason, count in dropped_by.items():
+            more = count - dropped.get(reason, 0)
+            if more > 0:
+                dropped[reason] = count
+                gaps = self._with(gaps, kept.looked_ns, now, more, reason)
+        return _Kept(gaps, dropped, now)
+
+    def _with(self, gaps: tuple[Gap, ...], since_ns: int, until_ns: int, count: int, reason: str) -> tuple[Gap, ...]:
+        since, until = (self._anchor_ns + since_ns) / 1e9, (self._anchor_ns + until_ns) / 1e9
+        new = Gap(since=since, until=until, count=count, reason=reason)
+        for index in range(len(gaps) - 1, -1, -1):
+            if gaps[index].reason == reason:
+                if new.since - gaps[index].until <= NEAR_S:
+                    return (*gaps[:index], _joined(gaps[index], new), *gaps[index + 1 :])
+                break
+        return _shortened((*gaps, new))
+
+
+class _Kept(NamedTuple):
+    gaps: tuple[Gap, ...]
+    dropped: Mapping[str, int]
+    """What was dropped until the last look, by reason."""
+    looked_ns: int
+
+
+def _shortened(gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
+    """Join the two neighbours that are nearest to each other, those of one reason first, if there are too many gaps."""
+    if len(gaps) <= MOST_GAPS:
+        return gaps
+    distances = [
+        (one.reason != other.reason, other.since - one.until, index)
+        for index, (one, other) in enumerate(pairwise(gaps))
+    ]
+    index = min(distances)[2]
+    return (*gaps[:index], _joined(*gaps[index : index + 2]), *gaps[index + 2 :])
 
 
 def _joined(one: Gap, other: Gap) -> Gap:

@@ -48,6 +48,7 @@ class Books:
         self.in_flight: tuple[Batch, ...] = ()
         # an RLock, so that a signal handler that asks for the ledger cannot wait for the code it interrupted
         self.settled = threading.Condition(threading.RLock())
+        self._looks = 0
         self._issued = 0
         self._stored = 0
         self._failed: Counter[str] = Counter()
@@ -203,23 +204,48 @@ class Books:
         if count:
             self._gaps.add(min(one[3] for one in failed), max(one[4] for one in failed), count, failure)
 
+    def wait_for(self, what: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something is so, or the time is up; whether it is. Looked at whenever a verdict is passed.
+
+        A signal handler and a finalizer may wait, too. What they interrupted may be a look into these books by their own
+        thread, and so hold the lock that the consumer needs: waiting lets go of it, and the look is begun again after that.
+        """
+        with self.settled:
+            self._looks += 1
+            return self.settled.wait_for(what, timeout)
+
+    def are_open_here(self) -> bool:
+        """Whether the calling thread was interrupted in the middle of them: then it must not wait but by `wait_for`."""
+        return self.settled._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def _look[T](self, at: Callable[[], T]) -> T:
+        """Look under the lock, and again if this thread has looked or waited elsewhere meanwhile, in a signal handler."""
+        with self.settled:
+            while True:
+                self._looks += 1
+                this = self._looks
+                seen = at()
+                if this == self._looks:
+                    return seen
+
     def ticket(self) -> int:
         """What `reached` must be told so as to know that all that is queued now has had its verdict."""
-        with self.settled:
-            return self._taken() + len(self.queue)
+        return self._look(lambda: self._taken() + len(self.queue))
 
     def until(self, ticket: int) -> int:
         """How many spans are still to be taken up to the ticket."""
-        with self.settled:
-            return max(0, ticket - self._taken())
+        return max(0, ticket - self._look(self._taken))
 
     def reached(self, ticket: int) -> bool:
         """Whether all spans up to the ticket have had their verdict."""
-        with self.settled:
-            if not self.in_flight:
-                return self._taken() >= ticket or not self.queue
-            # those in front were taken first, but verdicts need not come in that order
-            return self.in_flight[0].before >= ticket
+        return self._look(lambda: self._has_reached(ticket))
+
+    def _has_reached(self, ticket: int) -> bool:
+        in_flight = self.in_flight
+        if not in_flight:
+            return self._taken() >= ticket or not self.queue
+        # those in front were taken first, but verdicts need not come in that order
+        return in_flight[0].before >= ticket
 
     def _taken(self) -> int:
         """How many spans were ever taken: those in flight, and those that have had their verdict."""
@@ -240,8 +266,7 @@ class Books:
     @property
     def nothing_lost(self) -> bool:
         """Whether no span was ever dropped or failed."""
-        with self.settled:
-            return not (self._failed or self._dropped_by())
+        return self._look(lambda: not (self._failed or self._dropped_by()))
 
     def _dropped_by(self) -> dict[str, int]:
         counts = {reason: self.counts.cells[cell] for reason, cell in DROPPED.items()}
@@ -256,24 +281,26 @@ class Books:
         return DeliveryReport(**self._numbers(), timed_out=timed_out)
 
     def _numbers(self) -> dict[str, Any]:
-        with self.settled:
-            pending = self._pending()
-            self._notice_drops()
-            dropped_by, failed_by = self._dropped_by(), dict(self._failed)
-            written = self.counts.cells[WRITTEN]
-            dropped, failed = sum(dropped_by.values()), sum(failed_by.values())
-            return {
-                "recorded": written + dropped + failed + pending,
-                "written": written,
-                "dropped": dropped,
-                "failed": failed,
-                "pending": pending,
-                "dropped_by": dropped_by,
-                "failed_by": failed_by,
-                "batches": self._issued,
-                "void_batches": self._issued - self._stored - len(self.in_flight),
-                "gaps": self._gaps.found(),
-            }
+        return self._look(self._numbers_now)
+
+    def _numbers_now(self) -> dict[str, Any]:
+        pending = self._pending()
+        dropped_by, failed_by = self._dropped_by(), dict(self._failed)
+        self._gaps.notice(dropped_by)
+        written = self.counts.cells[WRITTEN]
+        dropped, failed = sum(dropped_by.values()), sum(failed_by.values())
+        return {
+            "recorded": written + dropped + failed + pending,
+            "written": written,
+            "dropped": dropped,
+            "failed": failed,
+            "pending": pending,
+            "dropped_by": dropped_by,
+            "failed_by": failed_by,
+            "batches": self._issued,
+            "void_batches": self._issued - self._stored - len(self.in_flight),
+            "gaps": self._gaps.found(),
+        }
 
 
 def _counting(counts: Counts, append: Callable[[Record], None]) -> Callable[[Record], None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ferret import sigterm
 from ferret.writers.batching import Batcher
-from ferret.writers.queueing import WriterState
 from ferret.writers.threaded import FAR, ThreadedWriter
 
 
@@ -42,11 +42,9 @@ class BoundedWriter(ThreadedWriter):
                 self._books.drop_newest("overflow")
 
     def _wait_for_room(self) -> bool:
-        settled = self._books.settled
-        with settled:
-            return settled.wait_for(
-                lambda: len(self.queue) <= self._config.max_queue or self._state is WriterState.CLOSED,
-                self._config.block_timeout,
+        with sigterm.uninterrupted():
+            return self._books.wait_for(
+                lambda: len(self.queue) <= self._config.max_queue or self._no_use_waiting(), self._config.block_timeout
             )
 
     def _work_once(self) -> bool:

@@ -251,10 +251,8 @@ class Delivery:
     def flush(self) -> None:
         """Flush the sink; a failure is told, but loses nothing that was written."""
         with delivering(self._owner):
-            try:
-                with self._gate:
-                    self._sink.flush()
-            except Exception as error:  # noqa: BLE001
+            error = self._ask(self._sink.flush)
+            if error is not None:
                 self._warn(f"the sink could not flush: {error_text(error)}")
 
     def finish(self, ledger: Ledger) -> bool:
@@ -302,15 +300,31 @@ class Delivery:
         return stored
 
     def _close(self, sink: Sink) -> None:
-        try:
-            with self._gate:
-                sink.close()
-        except Exception as error:  # noqa: BLE001
+        error = self._ask(sink.close)
+        if error is not None:
             self._warn(f"the sink could not close: {error_text(error)}")
 
-    def _tell_facts(self, sink: Sink | None) -> None:
-        if isinstance(sink, KeepsRuns):
-            with self._gate:
+    def _ask(self, what: Callable[[], None]) -> BaseException | None:
+        """Have the sink do something; what it raised, or None.
+
+        Twice, if that is no `Exception`: it may be meant for this thread, and have come before the sink was asked.
+        """
+        raised: BaseException | None = None
+        for _ in range(2):
+            try:
+                with self._gate:
+                    what()
+            except Exception as error:  # noqa: BLE001
+                return error
+            except self._verdicts as error:
+                raised = error
+            else:
+                return None
+        return raised
+
+    def _tell_facts(self, *sinks: Sink | None) -> None:
+        for sink in sinks:
+            if isinstance(sink, KeepsRuns):
                 sink.write_run(self._info)
 
     def _settle_the_dead(self) -> None:
@@ -324,15 +338,12 @@ class Delivery:
         if self._facts_stored:
             return True
         self._facts_stored = True
-        try:
-            self._tell_facts(self._sink)
-            self._tell_facts(self._fallback)
-        except Exception as error:  # noqa: BLE001 - the spans matter more
+        error = self._ask(lambda: self._tell_facts(self._sink, self._fallback))
+        if error is not None:  # the spans matter more
             self._facts_stored = self._finishing
             if self._finishing:
                 self._warn(f"the end of the run was not stored: {error_text(error)}")
-            return False
-        return True
+        return error is None
 
     def _write_to_fallback(self, batch: Batch) -> bool:
         if self._fallback_spec is None:
@@ -343,7 +354,7 @@ class Delivery:
                     self._fallback = self._fallback_spec.open()
                     self._tell_facts(self._fallback)
                 self._fallback.write(batch)
-        except Exception as error:  # noqa: BLE001
+        except self._verdicts as error:
             self._warn(f"the fallback sink failed too: {error_text(error)}")
             return False
         return True
@@ -403,7 +414,9 @@ class _Reopening:
             sink.write_run(process)
 
     def reopen(self) -> Sink:
-        return self._inherited.reopen()
+        """In a child of the child: from the sink that is open here, which is what it inherits, if there is one."""
+        opened: object = self._opened
+        return (opened if isinstance(opened, Reopens) else self._inherited).reopen()
 
     def flush(self) -> None:
         if self._opened is not None:

@@ -65,6 +65,10 @@ class Hello(msgspec.Struct, array_like=True):
     info: dict[str, Any]
 
 
+class FrameTooLargeError(FerretError):
+    """A frame that is larger than the other side takes."""
+
+
 class BatchFrame(msgspec.Struct, array_like=True):
     """A batch, with the threads and the sources that its records name."""
 
@@ -101,10 +105,13 @@ def send(fd: int, kind: Kind, payload: object) -> None:
 
     Raises:
         OSError: the other side is gone.
+        FrameTooLargeError: the other side would refuse it. Nothing was written.
     """
     body = encode(payload)
     if len(body) > MAX_FRAME_BYTES:
-        raise FerretError(f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}: use a smaller batch_size")
+        raise FrameTooLargeError(
+            f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}: use a smaller batch_size"
+        )
     view = memoryview(_HEAD.pack(kind, len(body)) + body)
     while view:
         view = view[os.write(fd, view) :]

@@ -66,6 +66,10 @@ class ChildLink:
         """The child's process id, if there is one."""
         return None if self._child is None else self._child.pid
 
+    def is_listening_here(self) -> bool:
+        """Whether the calling thread is the one that reads the answers."""
+        return self._reader is threading.current_thread()
+
     def start(self, *, wait: bool) -> None:
         """Start a child.
 

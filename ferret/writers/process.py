@@ -13,7 +13,7 @@ import msgspec
 from ferret.errors import ConfigError
 from ferret.ledger import live
 from ferret.plugins import SinkSpec, plugins
-from ferret.tags import plain_text
+from ferret.tags import plain_text, type_name
 from ferret.writers import frames
 from ferret.writers.batching import Batcher
 from ferret.writers.bounded import BoundedWriter
@@ -23,6 +23,9 @@ from ferret.writers.link import ChildLink, block_sigpipe, search_path
 from ferret.writers.threaded import IDLE_WAIT_S
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
     from ferret.ambient import Source
     from ferret.batch import Batch, Origin
     from ferret.config import Settings
@@ -115,9 +118,9 @@ class ProcessWriter(BoundedWriter):
 
     # -- handing over, in the worker thread --------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, before: threading.Thread | None) -> None:
         block_sigpipe()
-        super()._work()
+        super()._work(before)
 
     def _work_once(self) -> bool:
         if self._books.in_flight and not self._link.alive:
@@ -148,15 +151,20 @@ class ProcessWriter(BoundedWriter):
             self._replace_child()
 
     def _send(self, batch: Batch) -> bool:
-        threads = {index: batch.threads[index] for index in set(map(_thread_of, batch.records))}
-        sources = _sources_of(batch)
         try:
-            return self._link.send(
-                Kind.BATCH, (batch.sequence, batch.attempt, threads, batch.records, sources, batch.part)
-            )
+            return self._send_records(batch, batch.records)
         except UnicodeEncodeError:  # a lone surrogate, such as os.fsdecode gives
-            records = [_as_text(record) for record in batch.records]
-            return self._link.send(Kind.BATCH, (batch.sequence, batch.attempt, threads, records, sources, batch.part))
+            return self._send_records(batch, [_as_text(record) for record in batch.records])
+
+    def _send_records(self, batch: Batch, records: Sequence[Record]) -> bool:
+        threads = {index: batch.threads[index] for index in set(map(_thread_of, records))}
+        frame = (batch.sequence, batch.attempt, threads, records, _sources_of(batch), batch.part)
+        try:
+            return self._link.send(Kind.BATCH, frame)
+        except frames.FrameTooLargeError as error:
+            bad = range(len(batch)) if len(batch) == 1 else ()
+            self._unsent.extend(self._books.split(batch.sequence, bad, type_name(type(error))))
+            return True
 
     def _replace_child(self) -> None:
         """Start a child, the first or another, and give it everything that is not known to be stored."""
@@ -167,7 +175,12 @@ class ProcessWriter(BoundedWriter):
                 time.sleep(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**self._deaths))
             self._deaths += 1  # until it has stored something
             self._flush_sent = 0
+            if self._abandoned:
+                return
             self._link.start(wait=False)
+            if self._abandoned:  # who gave up may have looked for a child just before there was one
+                self._link.kill()
+                return
             if all(self._send(batch.again()) for batch in list(self._books.in_flight)):
                 return
         if not self._abandoned:
@@ -209,6 +222,9 @@ class ProcessWriter(BoundedWriter):
 
     # -- the end -----------------------------------------------------------------------------------
 
+    def _is_worker(self) -> bool:
+        return super()._is_worker() or self._link.is_listening_here()
+
     def _hurry(self, last_try: float) -> None:
         """Nothing: the child is killed at the deadline."""
 
@@ -231,7 +247,7 @@ class ProcessWriter(BoundedWriter):
             if not link.alive:
                 link.start(wait=False)
             link.send(Kind.BYE, books.ledger().model_dump())
-        link.stop()  # after it has read the last answer
+        link.stop(timeout=1.0 if self._abandoned else None)  # after it has read the last answer
         return self._end_stored
 
     # -- fork --------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ferret.span import Record
 
 
+LONGEST_S = threading.TIMEOUT_MAX / 2
+"""Whoever wants to wait for longer, or for ever, waits for so long: a few centuries."""
+
+
 class WriterState(enum.Enum):
     """A writer's life goes one way."""
 
@@ -133,7 +137,7 @@ class QueueWriter(Alarmed):
 
     def stats(self) -> Ledger:
         """The ledger now."""
-        with sigterm.uninterrupted:
+        with sigterm.uninterrupted():
             if self._state is WriterState.CLOSED:
                 self._refuse_if_closed()
             return self._books.ledger()
@@ -198,15 +202,20 @@ class QueueWriter(Alarmed):
         if ambient.is_delivering(self) or self._is_worker():  # called by the sink, or by the garbage collector: this
             self._begin_to_close()  # thread cannot wait for itself, and closes when it comes to it
             return self._books.report(timed_out=False)
-        with sigterm.uninterrupted, self._closing:
-            if self._report is None:
-                timeout = self._config.close_timeout if timeout is None else timeout
-                now = time.monotonic()
-                self._begin_to_close()
-                # the last part is for what is left to do once a failing sink is given up
-                timed_out = not self._close(now + timeout, last_try=now + timeout * 0.8)
-                self._report = self._seal(timed_out=timed_out)
-            return self._report
+        timeout = min(self._config.close_timeout if timeout is None else timeout, LONGEST_S)
+        now = time.monotonic()
+        with sigterm.uninterrupted():
+            if not self._closing.acquire(timeout=max(0.0, timeout)):  # another thread closes, and takes longer
+                return self._books.report(timed_out=True)
+            try:
+                if self._report is None:
+                    self._begin_to_close()
+                    # the last part is for what is left to do once a failing sink is given up
+                    timed_out = not self._close(now + timeout, last_try=now + timeout * 0.8)
+                    self._report = self._seal(timed_out=timed_out)
+                return self._report
+            finally:
+                self._closing.release()
 
     def _begin_to_close(self) -> None:
         if self._state is WriterState.OPEN:
@@ -273,7 +282,9 @@ class QueueWriter(Alarmed):
         try:
             if not self._idle_child() and self._finish_sink() and self._live_file is not None:
                 live.remove(self._live_file)
-            self._finished = True
+            with self._books.settled:
+                self._finished = True
+                self._books.settled.notify_all()
         finally:
             self._finishing = False
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ferret import sigterm
-from ferret.writers.queueing import QueueWriter, WriterState
+from ferret.writers.queueing import LONGEST_S, QueueWriter, WriterState
 
 if TYPE_CHECKING:
     from ferret.models import DeliveryReport
+
+
+TURN_S = 0.01
+"""How often a signal handler asks whether it may deliver, where it cannot simply wait for that."""
 
 
 class SyncWriter(QueueWriter):
@@ -34,7 +40,7 @@ class SyncWriter(QueueWriter):
     def rouse(self) -> None:  # noqa: D102 - as in the base
         if self._refuse_if_closed():
             return
-        with sigterm.uninterrupted:
+        with sigterm.uninterrupted():
             self._look_after()
 
     def _look_after(self) -> None:
@@ -58,42 +64,60 @@ class SyncWriter(QueueWriter):
         A span that is recorded meanwhile by this same thread (a signal handler, a `__del__`, the sink) only joins the
         queue: the delivery that it interrupted goes on with it.
         """
-        with sigterm.uninterrupted:
+        with sigterm.uninterrupted():
             return self._drain_alone(force, -1.0 if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _drain_alone(self, force: bool, wait: float) -> bool:
-        if not self._consumer.acquire(timeout=wait):
+        if not self._become_consumer(wait):
             return False
         try:
             if self._consuming.locked():
                 return True
-            with self._consuming:
-                self._resume()
-                while self._consume(force=force):
-                    pass
-                if self._state is WriterState.CLOSING:  # a signal handler, or the sink, closed meanwhile
-                    while self._consume(force=True):
-                        pass
-                    self._finish()
+            self._drain_now(force)
+            if self._state is WriterState.CLOSING:  # or a signal handler, or the sink, closed meanwhile
+                self._drain_now(force=True)
+            if self._state is not WriterState.OPEN:
+                self._finish()
         finally:
             self._consumer.release()
         return True
 
+    def _become_consumer(self, wait: float) -> bool:
+        """Whether it is this thread's turn now, within so many seconds; any number if below 0."""
+        if not self._books.are_open_here():
+            return self._consumer.acquire(timeout=wait)
+        # A signal handler, or a finalizer, that interrupted a look into the books, which whoever delivers needs.
+        turn = partial(self._consumer.acquire, blocking=False)
+        deadline = math.inf if wait < 0 else time.monotonic() + wait
+        while not self._books.wait_for(turn, TURN_S):
+            if time.monotonic() >= deadline:
+                return False
+        return True
+
+    def _drain_now(self, force: bool) -> None:
+        with self._consuming:
+            self._resume()
+            while self._consume(force=force):
+                pass
+
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver the open batch now."""
+        with sigterm.uninterrupted():
+            return self._flush(timeout)
+
+    def _flush(self, timeout: float | None) -> bool:
         ticket = self._books.ticket()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + min(timeout, LONGEST_S)
         if self._state is WriterState.OPEN and self._drain(force=True, deadline=deadline):
             self._delivery.flush()
         return self._books.reached(ticket) and self._books.nothing_lost
 
     def _close(self, deadline: float, last_try: float) -> bool:
         self._delivery.hurry(last_try)
-        if not self._drain(force=True, deadline=deadline):
-            return False
-        with self._consumer:
-            self._finish()
-        return True
+        return self._drain(force=True, deadline=deadline)
+
+    def _is_worker(self) -> bool:
+        return self._consuming.locked() and self._consumer._is_owned()  # type: ignore[attr-defined]
 
     def close(self, timeout: float | None = None) -> DeliveryReport:
         """Deliver the rest in the calling thread; a sink that hangs holds it up (`threaded` does not let it)."""

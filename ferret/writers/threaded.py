@@ -82,7 +82,7 @@ class ThreadedWriter(QueueWriter):
         Args:
             wait: seconds to wait for another caller who is at it; a span that is recorded does not wait.
         """
-        with sigterm.uninterrupted:
+        with sigterm.uninterrupted():
             if not self._starting.acquire(timeout=wait):
                 return True
             try:
@@ -101,8 +101,9 @@ class ThreadedWriter(QueueWriter):
 
     def _start_thread(self) -> bool:
         # It is the worker before it runs: a start that is interrupted (by Ctrl-C, or an alarm that raises) may leave a
-        # thread that runs, and a thread that is not the worker ends at once.
-        self._worker = worker = threading.Thread(target=self._work, name="ferret-writer", daemon=True)
+        # thread that runs, and a thread that is not the worker ends soon.
+        before = self._worker
+        self._worker = worker = threading.Thread(target=self._work, args=[before], name="ferret-writer", daemon=True)
         try:
             worker.start()
         except BaseException as error:
@@ -121,11 +122,15 @@ class ThreadedWriter(QueueWriter):
 
     # -- the worker's side -------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, before: threading.Thread | None) -> None:
+        if before is not None and before.is_alive():
+            # its start was interrupted, by a signal handler that started this one: there must never be two at work
+            self._wake.put(None)
+            before.join()
         while self._is_worker():
             try:
                 self._resume()
-                while not self._work_once():
+                while self._is_worker() and not self._work_once():
                     pass
             except BaseException as error:  # noqa: BLE001 - nobody else would notice that the worker is gone
                 self._warn(f"the writer's thread failed and goes on: {error_text(error)}")
@@ -186,13 +191,13 @@ class ThreadedWriter(QueueWriter):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Have the worker deliver what is queued, and wait for it. False at once in the sink's own code."""
-        with sigterm.uninterrupted:
+        with sigterm.uninterrupted():
             return self._flush(timeout)
 
     def _flush(self, timeout: float | None) -> bool:
         books = self._books
         ticket = books.ticket()
-        if ambient.is_delivering(self):
+        if ambient.is_delivering(self) or self._is_worker():  # the worker cannot wait for itself
             return False
         if self._state is WriterState.OPEN and ticket > self._flushed:
             with books.settled:
@@ -203,15 +208,14 @@ class ThreadedWriter(QueueWriter):
                     self._flushed = ticket
                 if self._wake.empty():
                     self._wake.put(None)
-                with books.settled:  # now and then: the worker may die of an error of its own
-                    books.settled.wait_for(
-                        lambda: self._flushed >= ticket or self._no_use_waiting(),
-                        min(IDLE_WAIT_S, max(0.0, deadline - time.monotonic())),
-                    )
+                books.wait_for(  # now and then: the worker may die of an error of its own
+                    lambda: self._flushed >= ticket or self._no_use_waiting(),
+                    min(IDLE_WAIT_S, max(0.0, deadline - time.monotonic())),
+                )
         return books.reached(ticket) and books.nothing_lost
 
     def _no_use_waiting(self) -> bool:
-        return self._state is WriterState.CLOSED or sigterm.uninterrupted.asked_to_end
+        return self._state is WriterState.CLOSED or sigterm.asked_to_end()
 
     def _hurry(self, last_try: float) -> None:
         self._delivery.hurry(last_try)
@@ -229,6 +233,8 @@ class ThreadedWriter(QueueWriter):
             if worker is None:  # another thread is still starting it
                 return False
             self._wake.put(None)
+            while not self._finished and worker.is_alive() and (left := deadline - time.monotonic()) > 0:
+                self._books.wait_for(lambda: self._finished, min(BEAT_S, left))
             worker.join(max(0.0, deadline - time.monotonic()))
             if worker.is_alive():
                 return False

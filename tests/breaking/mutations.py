@@ -42,8 +42,8 @@ MUTATIONS = [
     Mutation(
         "`recorded = written + dropped + failed + pending`",
         BOOKS,
-        "            pending = self._pending()",
-        "            pending = len(self.queue)",
+        "        pending = self._pending()",
+        "        pending = len(self.queue)",
         (f"{KIT}::TestThreaded::test_a_look_while_the_sink_works_misses_no_span",),
     ),
     Mutation(
@@ -87,15 +87,15 @@ MUTATIONS = [
     Mutation(
         "A true `flush()` means",
         BOOKS,
-        "            return self.in_flight[0].before >= ticket",
-        "            return self._taken() - sum(len(batch) for batch in self.in_flight) >= ticket",
+        "        return in_flight[0].before >= ticket",
+        "        return self._taken() - sum(len(batch) for batch in self.in_flight) >= ticket",
         (f"{REGRESSIONS}::test_a_ticket_is_not_reached_before_the_parts_of_a_batch_that_others_overtook",),
     ),
     Mutation(
         "`flush()` does not wait for what comes after it",
         BOOKS,
-        "            return self.in_flight[0].before >= ticket",
-        "            return False",
+        "        return in_flight[0].before >= ticket",
+        "        return False",
         (f"{THREADS}::test_flush_does_not_wait_for_what_comes_after_it",),
     ),
     Mutation(
@@ -306,7 +306,7 @@ MUTATIONS = [
     Mutation(
         "A loss is marked where it happened",
         "ferret/ledger/gaps.py",
-        "                self._dropped[reason] = count\n",
+        "                dropped[reason] = count\n",
         "",
         (f"{GAPS}::test_drops_are_noticed_once_and_lie_between_two_looks",),
     ),
@@ -344,7 +344,7 @@ MUTATIONS = [
     Mutation(
         "A writer's thread that meets an error goes on",
         "ferret/writers/threaded.py",
-        "                self._resume()\n                while not self._work_once():",
+        "                self._resume()\n                while self._is_worker() and not self._work_once():",
         "                while not self._work_once():",
         (f"{THREADS}::test_a_worker_that_fails_anywhere_goes_on",),
     ),

@@ -139,7 +139,7 @@ def test_a_worker_that_died_at_birth_is_replaced_when_it_closes(monkeypatch: pyt
 
     work = ThreadedWriter._work
     deaths = iter([True])
-    monkeypatch.setattr(ThreadedWriter, "_work", lambda self: None if next(deaths, False) else work(self))
+    monkeypatch.setattr(ThreadedWriter, "_work", lambda *given: None if next(deaths, False) else work(*given))
     sink = MemorySink()
     profiler = Profiler(sink=sink)
     profiler.start("x").end()
