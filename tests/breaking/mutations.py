@@ -13,6 +13,8 @@ THREADS = "tests/writers/test_threads.py"
 CHILD = "tests/faults/test_process_writer.py"
 LAWS = "tests/faults/test_process_laws.py"
 GAPS = "tests/writers/test_gaps.py"
+ROWS = "tests/sinks/test_beaver_rows.py"
+INTERRUPTED = "tests/faults/test_interrupted.py"
 QUARANTINE = "tests/writers/test_quarantine.py"
 JSONL = "tests/sinks/test_jsonl.py"
 BEAVER = "tests/sinks/test_beaver.py"
@@ -507,5 +509,54 @@ MUTATIONS = [
         "        self._tags = tags\n        self._details: ",
         "        self._tags = tags and {key: list(value) for key, value in tags.items()}\n        self._details: ",
         ("tests/recording/test_profiler.py::test_tags_are_as_they_were_at_the_end",),
+    ),
+    Mutation(
+        "A signal handler or a finalizer that records, flushes or closes at the worst moment",
+        "ferret/writers/sync.py",
+        "        if not self._books.are_open_here():\n",
+        "        if True:\n",
+        (f"{INTERRUPTED}::test_a_span_of_a_handler_that_interrupts_a_look_into_the_books_does_not_wait_for_itself",),
+    ),
+    Mutation(
+        "A signal handler or a finalizer that records, flushes or closes at the worst moment",
+        "ferret/writers/sync.py",
+        "        return self._consuming.locked() and self._consumer._is_owned()",
+        "        return False",
+        (f"{INTERRUPTED}::test_close_in_a_handler_that_interrupts_a_sync_delivery_leaves_the_sink_open_for_it",),
+    ),
+    Mutation(
+        "What a signal handler interrupts is as right as without it",
+        BOOKS,
+        "                if this == self._looks:\n",
+        "                if True:\n",
+        (f"{INTERRUPTED}::test_a_look_that_was_interrupted_is_taken_again",),
+    ),
+    Mutation(
+        "SIGTERM with the handler ends the program, also",
+        "ferret/sigterm.py",
+        "    block.__enter__()\n",
+        "",
+        (f"{INTERRUPTED}::test_sigterm_while_a_fork_waits_for_the_sink_is_answered_after_the_fork",),
+    ),
+    Mutation(
+        "A forked child ends at SIGTERM as ever",
+        "ferret/sigterm.py",
+        "    leave()\n    if _closes_ferret(handler):",
+        "    if _closes_ferret(handler):",
+        (f"{INTERRUPTED}::test_a_forked_child_handles_sigterm_once_it_has_something_to_store",),
+    ),
+    Mutation(
+        "A forked child goes on when its parent has closed",
+        DELIVERY,
+        "        return (opened if isinstance(opened, Reopens) else self._inherited).reopen()",
+        "        return self._inherited.reopen()",
+        (f"{INTERRUPTED}::test_a_child_of_a_child_goes_on_when_both_before_it_have_closed[beaver-threaded]",),
+    ),
+    Mutation(
+        "Processes that begin together in a new file",
+        "ferret/sinks/beaver_file.py",
+        "            os.link(new, path)",
+        "            os.replace(new, path)",
+        (f"{ROWS}::test_a_file_that_another_process_made_meanwhile_is_used_and_never_taken_away[False]",),
     ),
 ]
