@@ -130,13 +130,13 @@ _OPTIONS = {
     "overflow": "block",  # a call that is not recorded would be worse than one that waits
     "block_timeout": 60.0,
     "handle_sigterm": True,
-    "check_sink": False,  # the program starts at once; `_check_target` looks before
+    "check_sink": False,  # the program starts at once; `_check_target` looks before, where it can
 }
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
-def _check_target(options: dict[str, Any]) -> None:
-    """Refuse what only the writing process would find out.
+def _check_target(options: dict[str, Any]) -> bool:
+    """Refuse what only the writing process would find out; whether that is known of the target without opening it.
 
     Raises:
         FerretError: an option is wrong, or the file cannot be used.
@@ -149,8 +149,10 @@ def _check_target(options: dict[str, Any]) -> None:
     plugins().find("writer", settings.writer)
     if settings.sink is not None and "db_path" not in options:
         plugins().find("sink", SinkSpec.parse(settings.sink).name)
-    elif settings.writer == "process" and settings.db_path != ":memory:":
+        return False
+    if settings.writer == "process" and settings.db_path != ":memory:":
         check_target(settings.db_path)
+    return True
 
 
 class Session:
@@ -188,7 +190,8 @@ class Session:
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
-        _check_target(options)
+        if not _check_target(options) and not self.is_child:
+            options.pop("check_sink", None)  # only who opens a sink can say whether it works
         profiler = Profiler(**cast("Any", options))
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes
