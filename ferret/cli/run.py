@@ -98,16 +98,24 @@ def run(
 
 
 def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, str]:
-    """Where the spans go; absolute, as child processes may run elsewhere."""
+    """Where the spans go, by the options or else the environment; absolute, as child processes may run elsewhere."""
+    from ferret.run import goodbye  # noqa: PLC0415
+
     if output is not None and sink is not None:
         raise ConfigError("--output names a file, and --sink something else: give one of them")
-    if output is None and sink is None and {"FERRET_SINK", "FERRET_DB_PATH"} & set(os.environ):
-        return {}
+    if output is None and sink is None:
+        sink = os.environ.get("FERRET_SINK")
+        output = os.environ.get("FERRET_DB_PATH") if sink is None else None
     if sink is None:
-        return {"db_path": os.path.abspath(output or _DEFAULT_FILE)}
-    name, colon, target = sink.partition(":")
-    if show and not (target and name in _IN_FILES):
+        file = _DEFAULT_FILE if output is None else output
+        given = {"db_path": os.path.abspath(file) if file and file != ":memory:" else file}
+        found = goodbye.readable(f"beaver:{file}")
+    else:
+        name, colon, target = sink.partition(":")
+        given = {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}
+        found = goodbye.readable(sink)
+    if show and found is None:
         raise ConfigError(
-            f"--show reads a file at the end, and {sink!r} is none: leave it out, or give one with --output"
+            f"--show reads a file at the end, and {sink or output!r} is none: leave it out, or give one with --output"
         )
-    return {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}
+    return given

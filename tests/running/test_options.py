@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ferret import Report
+from ferret.run import goodbye
 from tests.running.programs import FERRET, Place
 
 PROGRAM = """
@@ -113,17 +114,50 @@ def test_show_prints_the_table_on_stderr_and_leaves_stdout_alone(program: Place,
 
 
 def test_at_a_terminal_it_says_where_the_spans_are(program: Place) -> None:
+    assert at_a_terminal(program) == "ferret: 5 spans in trace.db · ferret analyze trace.db"
+
+
+def test_the_line_at_a_terminal_can_be_typed_as_it_is(program: Place) -> None:
+    program.write("program.py", "def f(): pass\nf()")
+    said = at_a_terminal(program, "--namespace", "a b", "--sink", "tee:null,beaver:my trace.db")
+    assert said == "ferret: 1 span in my trace.db · ferret analyze 'my trace.db' --namespace 'a b'"
+    (program.folder / "ferret").symlink_to(FERRET)
+    shown = program.finish(program.start("sh", "-c", f"PATH=.:$PATH; {said.partition(' · ')[2]}"))
+    assert "1 span recorded, none lost" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("written", "sink", "said"),
+    [
+        (2, "null", "ferret: 2 spans"),
+        (None, "null", ""),
+        (None, "beaver:x.db", "ferret: spans in x.db · ferret analyze x.db"),
+        (1, "jsonl:-weird", "ferret: 1 span in -weird · ferret analyze ./-weird"),
+        (2, "tee:null, jsonl:a.jsonl,beaver:b", "ferret: 2 spans in a.jsonl · ferret analyze a.jsonl"),
+        (2, "beaver:\x1b[1m", "ferret: 2 spans in \\x1b[1m · ferret analyze '\\x1b[1m'"),
+    ],
+)
+def test_the_line_is_of_what_can_be_read(written: int | None, sink: str, said: str) -> None:
+    assert goodbye.line(written, goodbye.readable(sink), "_ferret_trace") == said
+
+
+def test_a_sink_that_is_no_file_is_counted_at_a_terminal(program: Place) -> None:
+    program.write("program.py", "def f(): pass\nf()")
+    program.env["FERRET_SINK"] = "null"
+    assert at_a_terminal(program) == "ferret: 1 span"
+
+
+def at_a_terminal(place: Place, *options: str) -> str:
+    """The line that `ferret run program.py` ends with there."""
     ours, theirs = pty.openpty()
-    process = program.start(FERRET, "run", "program.py", stderr=theirs)
+    process = place.start(FERRET, "run", *options, "program.py", stderr=theirs)
     os.close(theirs)
-    assert process.wait(60) == 0
+    place.finish(process)
     said = os.read(ours, 10_000).decode()
     os.close(ours)
-    assert process.stdout is not None
-    assert process.stdout.read() == b"its own words []\n"
-    process.stdout.close()
-    process.stdin.close() if process.stdin else None
-    assert said == "ferret: 5 spans in trace.db · ferret analyze trace.db\r\n"
+    assert process.returncode == 0, said
+    assert said.endswith("\r\n")
+    return said.removesuffix("\r\n")
 
 
 BAD = [
@@ -151,6 +185,7 @@ BAD = [
     (["FERRET_SINK=tee", "program.py"], "tee needs sinks"),
     (["-o", "a.db", "--sink", "jsonl:b", "program.py"], "--output"),
     (["--sink", "null", "--show", "program.py"], "--show"),
+    (["FERRET_SINK=null", "--show", "program.py"], "--show reads a file"),
     (["FERRET_BATCH_SIZE=many", "program.py"], "batch_size"),
     (["FERRET_WRITER=nobody", "program.py"], "nobody"),
 ]
