@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 import typer
 
 from ferret.cli.common import File, Namespace, Run, reading
+from ferret.cli.streams import reader_gone
 from ferret.cli.terminal import printable
 from ferret.export import FORMATS, ExportError, format_of, named
 
@@ -82,6 +83,12 @@ def _writing(output: str | None, source: str) -> Iterator[_Out]:
         with _Out(sys.stdout.buffer) as out:
             yield out
         sys.stdout.buffer.flush()
+        _stop_if_unread()
+
+
+def _stop_if_unread() -> None:
+    if reader_gone():
+        raise typer.Exit
 
 
 class _Out(io.RawIOBase):
@@ -107,6 +114,7 @@ class _Out(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write all of it."""
         self._file.write(data)
+        _stop_if_unread()
         self.size += len(data)
         if self._progress is None and time.monotonic() > self._due:
             self._progress = _started()

@@ -8,6 +8,7 @@ import os
 import platform
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -347,8 +348,8 @@ class TestErrors:
         assert "Usage: " in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_a_reader_that_goes_away_is_no_traceback(self, spans: str) -> None:
-        for options in (["analyze", spans], ["analyze", spans, "--json"], ["runs", spans]):
+    def test_a_reader_that_goes_away_is_no_error(self, spans: str) -> None:
+        for options in (["analyze", spans], ["analyze", spans, "--json"], ["runs", spans], ["--help"]):
             with subprocess.Popen(
                 [sys.executable, "-m", "ferret", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process:
@@ -356,6 +357,20 @@ class TestErrors:
                 process.stdout.close()
                 assert process.stderr is not None
                 assert process.stderr.read() == b""
+            assert process.returncode == 0, options
+
+    @pytest.mark.parametrize("where", ["closed", "full"])
+    def test_output_that_cannot_be_written_is_one_line(self, spans: str, where: str) -> None:
+        if where == "full" and not os.path.exists("/dev/full"):
+            pytest.skip("no /dev/full here")
+        why = "No space left on device" if where == "full" else "Bad file descriptor"
+        for options in (["runs", spans], ["runs", spans, "--json"], ["export", spans, "-f", "folded"], ["--help"]):
+            command = shlex.join([sys.executable, "-m", "ferret", *options])
+            redirection = ">/dev/full" if where == "full" else ">&-"
+            done = subprocess.run(
+                f"{command} {redirection}", shell=True, stderr=subprocess.PIPE, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (1, f"ferret: standard output cannot be written: {why}\n"), options
 
 
 class TestHelp:
