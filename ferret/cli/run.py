@@ -28,7 +28,7 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help=f"The BeaverDB file to record into. [default: {_DEFAULT_FILE}]"
+            "--output", "-o", metavar="FILE", help="The BeaverDB file to record into.", show_default=_DEFAULT_FILE
         ),
     ] = None,
     sink: Annotated[
@@ -60,9 +60,11 @@ def run(
         bool, typer.Option("--show", help="Show where the time went, on stderr, when the program has ended.")
     ] = False,
     writer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How spans leave the program. [default: process]")
+        str | None, typer.Option(metavar="NAME", help="How spans leave the program.", show_default="process")
     ] = None,
-    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Record into this run. [default: a new one]")] = None,
+    run_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Record into this run.", show_default="a new one")
+    ] = None,
     namespace: Namespace = "_ferret_trace",
 ) -> None:
     """Run a program and record its functions, without a change to it.

@@ -291,7 +291,7 @@ def test_the_help_says_how(place: Place) -> None:
     place.env["COLUMNS"] = "80"
     done = place.finish(place.start(FERRET, "run", "--help"))
     assert done.status == 0
-    for word in ("--include", "--children", "-m", "ferret run -m pytest"):
+    for word in ("--include", "--children", "-m", "ferret run -m pytest", "(trace.db)", "(process)", "(a new one)"):
         assert word in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
