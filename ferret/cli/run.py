@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferret.cli.common import Namespace, plain_errors
+from ferret.cli.common import plain_errors
 from ferret.errors import ConfigError
 
 _DEFAULT_FILE = "trace.db"
@@ -65,7 +65,10 @@ def run(
     run_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Record into this run.", show_default="a new one")
     ] = None,
-    namespace: Namespace = "_ferret_trace",
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The spans' namespace in a BeaverDB file.", show_default="_ferret_trace"),
+    ] = None,
 ) -> None:
     """Run a program and record its functions, without a change to it.
 
@@ -84,7 +87,9 @@ def run(
             folders=target.folders, include=tuple(include or ()), exclude=tuple(exclude or ()), everything=everything,
             main=target.main,
         )  # fmt: skip
-        options: dict[str, Any] = {"namespace": namespace, "run_id": run_id or uuid.uuid4().hex, "writer": writer}
+        if run_id is None:  # chosen here, as children are to have the same
+            run_id = os.environ.get("FERRET_RUN_ID", uuid.uuid4().hex)
+        options: dict[str, Any] = {"namespace": namespace, "run_id": run_id, "writer": writer}
         options |= _target(output, sink, show=show)
         plan = Plan(
             process_id=os.getpid(),

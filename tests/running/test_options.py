@@ -92,8 +92,16 @@ def test_other_sinks_and_options_in_the_environment(program: Place) -> None:
     program.env |= {"FERRET_SINK": "jsonl:spans.jsonl", "FERRET_WRITER": "sync", "FERRET_RUN_ID": "from outside"}
     assert program.finish(program.start(FERRET, "run", "program.py")).status == 0
     (run,) = Report(lines).runs()
-    assert (run.processes[0].writer, run.spans) == ("sync", 5)
+    assert (run.run_id, run.processes[0].writer, run.spans) == ("from outside", "sync", 5)
     assert not (program.folder / "trace.db").exists()
+
+
+def test_a_run_and_namespace_of_the_environment_are_its_own_unless_the_options_say_others(program: Place) -> None:
+    program.env |= {"FERRET_NAMESPACE": "mine", "FERRET_RUN_ID": "from outside"}
+    program.watched("program.py")
+    program.watched("program.py", options=["--run-id", "chosen", "--namespace", "other"])
+    assert [run.run_id for run in Report(program.file, namespace="mine").runs()] == ["from outside"]
+    assert [run.run_id for run in Report(program.file, namespace="other").runs()] == ["chosen"]
 
 
 def test_the_default_file_is_in_the_current_folder_wherever_the_program_goes(program: Place) -> None:
