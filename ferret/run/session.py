@@ -78,13 +78,20 @@ def begin(before: set[str]) -> None:
     try:
         with _standard_descriptors():
             session.start()
-    except FerretError as error:
+    except (FerretError, OSError) as error:
+        reason = error if isinstance(error, FerretError) else f"recording cannot begin: {_reason(error)}"
         if not session.is_child:
-            sys.stderr.write(f"ferret: {error}\n")
+            sys.stderr.write(f"ferret: {reason}\n")
             sys.stderr.flush()
             os._exit(1)  # an exception would be told as an error of Python's own start
-        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {error}\n")
+        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {reason}\n")
     _make_way(plan.folder, before)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # from os.getcwd
+        return "the current folder was removed; change to another"
+    return f"{error.strerror}{f': {error.filename!r}' if error.filename else ''}"
 
 
 @contextmanager

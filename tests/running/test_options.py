@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import sqlite3
 import sys
@@ -221,6 +222,23 @@ def test_bad_input_is_one_line_and_changes_nothing(program: Place, words: list[s
     assert done.err.startswith("ferret: ")
     assert done.err.count("\n") == 1
     assert contents(program.folder) == before, "something was made or changed"
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("ulimit -n 8", "recording cannot begin: Too many open files"),
+        ("mkdir gone; cd gone; rmdir ../gone", "recording cannot begin: the current folder was removed"),
+    ],
+    ids=["files", "folder"],
+)
+def test_a_system_that_refuses_is_one_line_and_the_program_does_not_begin(
+    program: Place, before: str, message: str
+) -> None:
+    command = shlex.join([FERRET, "run", "-o", str(program.file), str(program.folder / "program.py")])
+    done = program.finish(program.start("sh", "-c", f"{before}; exec {command}"))
+    assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"ferret: {message}")
 
 
 def test_a_script_that_cannot_be_read(program: Place) -> None:
