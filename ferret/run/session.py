@@ -188,9 +188,12 @@ class Session:
 
     def _make_profiler(self) -> Profiler:
         from ferret import lifecycle  # noqa: PLC0415
-        from ferret.config import ENV_PREFIX, load_settings  # noqa: PLC0415
+        from ferret.config import ENV_PREFIX, load_settings, misspelt_variables  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
 
+        for fault in misspelt_variables():
+            if not self.is_child:
+                sys.stderr.write(f"ferret: {fault}\n")
         options = {name: value for name, value in _OPTIONS.items() if ENV_PREFIX + name.upper() not in os.environ}
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():

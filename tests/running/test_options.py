@@ -241,6 +241,14 @@ def test_a_system_that_refuses_is_one_line_and_the_program_does_not_begin(
     assert done.err.startswith(f"ferret: {message}")
 
 
+def test_a_misspelt_variable_is_said_once_in_a_line(program: Place) -> None:
+    program.env["FERRET_WRITR"] = "sync"
+    done = program.watched("program.py", python=["-W", "error"])
+    assert (done.status, done.out) == (0, "its own words []\n")
+    assert done.err == "ferret: unknown environment variable 'FERRET_WRITR'; did you mean 'FERRET_WRITER'?\n"
+    assert program.run.spans == 5
+
+
 def test_a_script_that_cannot_be_read(program: Place) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
