@@ -338,6 +338,17 @@ class TestErrors:
         done = ferret("analyze", db)
         assert (done.returncode, done.stderr) == (1, f"ferret: {db}: nothing has been recorded yet\n")
 
+    def test_another_namespace_is_named_with_those_that_there_are(self, db: str) -> None:
+        for namespace in ("mine", "yours"):
+            sink = BeaverSink(db, namespace=namespace)
+            sink.write_run(ProcessInfo(run_id="r", token="t", process_id=1, started_at=1.0))
+            sink.close()
+        said = f"{db}: nothing has been recorded under the namespace '_ferret_trace'; there is 'mine', 'yours'\n"
+        done = ferret("analyze", db)
+        assert (done.returncode, done.stderr) == (1, f"ferret: {said}")
+        done = ferret("runs", db)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
+
     @pytest.mark.parametrize(
         "arguments",
         [["analyze"], ["analyze", "x", "--sort", "colour"], ["analyze", "x", "--limit", "-1"], ["nonsense"]],
