@@ -338,6 +338,20 @@ class TestErrors:
         done = ferret("analyze", db)
         assert (done.returncode, done.stderr) == (1, f"ferret: {db}: nothing has been recorded yet\n")
 
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--depth", "3"], "--depth is for the tree"),
+            (["--min-share", "0", "--slowest", "2"], "--min-share is for the tree"),
+            (["--sort", "total", "--tree"], "--sort is for the table of names, and --tree"),
+            (["-s", "max", "--slowest", "2"], "--sort is for the table of names, and --slowest"),
+        ],
+    )
+    def test_an_option_that_would_do_nothing_is_refused(self, spans: str, options: list[str], said: str) -> None:
+        done = CliRunner().invoke(app, ["analyze", spans, *options])
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"ferret: {said}")
+
     def test_another_namespace_is_named_with_those_that_there_are(self, db: str) -> None:
         for namespace in ("mine", "yours"):
             sink = BeaverSink(db, namespace=namespace)
