@@ -173,6 +173,7 @@ BAD = [
     (["missing.py"], "there is no script 'missing.py'"),
     (["json"], "put -m before it"),
     (["-m", "program.py"], "leave out -m"),
+    (["python3.13", "program.py"], "leave out 'python3.13'"),
     (["-m", "no_such_module"], "there is no module 'no_such_module'"),
     (["-m", "helper"], "'helper' is a package without a __main__"),
     (["-m", "helper.nothing"], "there is no module 'helper.nothing'"),
