@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from ferret.export import Format
 
+_ENDINGS = ", ".join(one.suffixes[0] for one in FORMATS.values())
+
 
 def export(
     file: File,
@@ -30,7 +32,7 @@ def export(
         str | None,
         typer.Option(
             "--format", "-f", metavar="FORMAT", show_default=False,
-            help=f"One of {', '.join(FORMATS)}. Told from OUT's name if not given.",
+            help=f"One of {', '.join(FORMATS)}. Told from how OUT ends if not given, as in {_ENDINGS}.",
         ),
     ] = None,
     output: Annotated[

@@ -97,7 +97,10 @@ def test_another_namespace(db: str, tmp_path: Path) -> None:
         ([], "which format? --format speedscope | perfetto | folded | html | otlp-json"),
         (
             ["-o", "x.json"],
-            "x.json: its name does not tell the format: choose speedscope, perfetto, folded, html or otlp-json",
+            (
+                "x.json: its name does not tell the format: end it in .speedscope.json, .pftrace, .folded, "
+                ".html or .otlp.jsonl, or choose speedscope, perfetto, folded, html or otlp-json"
+            ),
         ),
         (["-o", "nowhere/x.folded"], "nowhere/x.folded cannot be written: No such file or directory"),
         (["-f", "folded", "-o", "."], ". is a directory: name a file in it"),
