@@ -79,19 +79,26 @@ def begin(before: set[str]) -> None:
         with _standard_descriptors():
             session.start()
     except (FerretError, OSError) as error:
-        reason = error if isinstance(error, FerretError) else f"recording cannot begin: {_reason(error)}"
         if not session.is_child:
-            sys.stderr.write(f"ferret: {reason}\n")
+            sys.stderr.write(f"ferret: {_reason(error)}\n")
             sys.stderr.flush()
             os._exit(1)  # an exception would be told as an error of Python's own start
-        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {reason}\n")
+        _leave_out(error)
     _make_way(plan.folder, before)
 
 
-def _reason(error: OSError) -> str:
+def _leave_out(error: Exception) -> None:
+    """Say why a child process is not recorded, if it can be said."""
+    with suppress(Exception):
+        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {_reason(error)}\n")
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
     if isinstance(error, FileNotFoundError) and error.filename is None:  # from os.getcwd
-        return "the current folder was removed; change to another"
-    return f"{error.strerror}{f': {error.filename!r}' if error.filename else ''}"
+        return "recording cannot begin: the current folder was removed; change to another"
+    return f"recording cannot begin: {error.strerror}{f': {error.filename!r}' if error.filename else ''}"
 
 
 @contextmanager
@@ -177,7 +184,7 @@ class Session:
         """
         from ferret.run.tracer import FunctionTracer  # noqa: PLC0415 - helper processes do without
 
-        recorder: Any = self._make_profiler if self.is_child else self._make_profiler()
+        recorder: Any = self._make_if_possible if self.is_child else self._make_profiler()
         tracer = FunctionTracer(recorder, self._plan.selection, min_duration_ns=self._plan.min_duration_ns)
         if (
             self._profiler is not None
@@ -185,6 +192,14 @@ class Session:
             self._profiler.gauge.rouse()
         tracer.start()
         self._tracer = tracer
+
+    def _make_if_possible(self) -> Profiler | None:
+        """In a child process, which is in the middle of its program: that goes on, whatever recording lacks."""
+        try:
+            return self._make_profiler()
+        except (FerretError, OSError) as error:
+            _leave_out(error)
+            return None
 
     def _make_profiler(self) -> Profiler:
         from ferret import lifecycle  # noqa: PLC0415
