@@ -106,13 +106,32 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         name = known.get(variable)
         if name is None:
-            if difflib.get_close_matches(variable, known, n=1, cutoff=0.8):
-                warnings.warn(_unknown(variable, list(known), "environment variable"), RuntimeWarning, stacklevel=4)
+            fault = _misspelt(variable, list(known))
+            if fault and fault not in _told:
+                warnings.warn(fault, RuntimeWarning, stacklevel=4)
         elif name == "sink_options":
             values[name] = _json_object(variable, text)
         else:
             values[name] = text
     return values
+
+
+_told: set[str] = set()
+
+
+def misspelt_variables() -> list[str]:
+    """What is wrong with the environment, a line each, for who tells it in another way: no warning says it from now on."""
+    known = [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    unknown = [variable for variable in os.environ if variable.startswith(ENV_PREFIX) and variable not in known]
+    faults = [fault for variable in unknown if (fault := _misspelt(variable, known))]
+    _told.update(faults)
+    return faults
+
+
+def _misspelt(variable: str, known: list[str]) -> str:
+    """What is wrong with a variable that is probably meant for ferret; nothing if it may be another program's."""
+    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
+    return _unknown(variable, known, "environment variable") if close else ""
 
 
 def _json_object(variable: str, text: str) -> dict[str, Any]:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferret.cli.common import LINES, ROOM_FOR_BARS, File, Json, Namespace, Run, print_json, reading, run_facts
+from ferret.cli.common import (
+    LINES,
+    ROOM_FOR_BARS,
+    File,
+    Json,
+    Namespace,
+    Run,
+    plain_errors,
+    print_json,
+    reading,
+    run_facts,
+)
 from ferret.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +68,7 @@ _LIMITS = (
 
 
 def analyze(
+    context: typer.Context,
     file: File,
     run: Run = None,
     sort: Annotated[Sort, typer.Option("--sort", "-s", metavar="BY", help=_SORTS)] = Sort.TOTAL,
@@ -92,9 +104,9 @@ def analyze(
     they are estimates: with a probability of 95 %, p50 is between p49.4
     and p50.6, p95 between p94.94 and p95.06, and p99 between p98.98 and p99.02.
     """  # fmt: skip
+    with plain_errors():
+        _check_options(context, tree=tree, slowest=slowest is not None)
     with reading(file, namespace) as (report, watched):
-        if tree and slowest is not None:
-            raise ConfigError("--tree shows all traces as one, and --slowest single ones: give one of them")
         info = report.run(run)
         watched.expect(info.spans)
         if slowest is not None:
@@ -118,6 +130,25 @@ def analyze(
                 _print_names(info, stats[:shown])
             else:
                 _show_names(info, stats, shown, sort)
+
+
+def _check_options(context: typer.Context, *, tree: bool, slowest: bool) -> None:
+    """Refuse options that would do nothing beside the others."""
+    if tree and slowest:
+        raise ConfigError("--tree shows all traces as one, and --slowest single ones: give one of them")
+    for option in ("depth", "min_share") if not tree else ():
+        if _is_given(context, option):
+            raise ConfigError(f"--{option.replace('_', '-')} is for the tree: give --tree too, or leave it out")
+    if (tree or slowest) and _is_given(context, "sort"):
+        other = "--tree" if tree else "--slowest"
+        raise ConfigError(
+            f"--sort is for the table of names, and {other} begins with what took longest: give one of them"
+        )
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _print_names(info: RunInfo, stats: Sequence[AggregatedStats]) -> None:

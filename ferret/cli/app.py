@@ -5,7 +5,6 @@ What a subcommand needs is imported when it runs, so that `ferret --help` stays 
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -18,10 +17,12 @@ from ferret.cli.export import export
 from ferret.cli.plugins import plugins
 from ferret.cli.run import run
 from ferret.cli.runs import runs
+from ferret.cli.streams import Group
 from ferret.cli.view import view
 
 app = typer.Typer(
     name="ferret",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -40,14 +41,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _flush_output() -> None:
-    """Write what is still buffered while somebody may be told: a reader that is gone (`| head`) is no error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @app.callback(
     epilog=examples(
         ("ferret run script.py", "record what its functions do"),
@@ -58,14 +51,11 @@ def _flush_output() -> None:
     )
 )
 def main(
-    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does it
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Record what a program does, and look at it."""
-    context.call_on_close(_flush_output)
-
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # what the terminal's encoding lacks is escaped, and not an error

@@ -77,7 +77,8 @@ def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
         try:
             yield report, watched
         except RunNotFoundError as error:
-            raise RunNotFoundError(f"{file}: {error}") from None
+            elsewhere = "" if report.runs() else no_runs(watched, namespace)
+            raise RunNotFoundError(f"{file}: {elsewhere or error}") from None
         except typer.Exit:  # something is wrong with another file
             if report.damaged:
                 _complain(f"{file}: {_left_out(report.damaged)}")
@@ -86,6 +87,14 @@ def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
             watched.close()
         if report.damaged:
             raise StorageError(f"{file}: {_left_out(report.damaged)}")
+
+
+def no_runs(watched: Watched, namespace: str) -> str:
+    """What to say of a file that has no run in the namespace, but in others; nothing if it has none at all."""
+    others = [repr(name) for name in watched.namespaces() if name != namespace]
+    return (
+        f"nothing has been recorded under the namespace {namespace!r}; there is {', '.join(others)}" if others else ""
+    )
 
 
 def run_facts(info: RunInfo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 import typer
 
 from ferret.cli.common import File, Namespace, Run, reading
+from ferret.cli.streams import reader_gone
 from ferret.cli.terminal import printable
 from ferret.export import FORMATS, ExportError, format_of, named
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from ferret.export import Format
 
+_ENDINGS = ", ".join(one.suffixes[0] for one in FORMATS.values())
+
 
 def export(
     file: File,
@@ -29,7 +32,7 @@ def export(
         str | None,
         typer.Option(
             "--format", "-f", metavar="FORMAT", show_default=False,
-            help=f"One of {', '.join(FORMATS)}. Told from OUT's name if not given.",
+            help=f"One of {', '.join(FORMATS)}. Told from how OUT ends if not given, as in {_ENDINGS}.",
         ),
     ] = None,
     output: Annotated[
@@ -82,6 +85,12 @@ def _writing(output: str | None, source: str) -> Iterator[_Out]:
         with _Out(sys.stdout.buffer) as out:
             yield out
         sys.stdout.buffer.flush()
+        _stop_if_unread()
+
+
+def _stop_if_unread() -> None:
+    if reader_gone():
+        raise typer.Exit
 
 
 class _Out(io.RawIOBase):
@@ -107,6 +116,7 @@ class _Out(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write all of it."""
         self._file.write(data)
+        _stop_if_unread()
         self.size += len(data)
         if self._progress is None and time.monotonic() > self._due:
             self._progress = _started()

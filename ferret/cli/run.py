@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferret.cli.common import Namespace, plain_errors
+from ferret.cli.common import plain_errors
 from ferret.errors import ConfigError
 
 _DEFAULT_FILE = "trace.db"
@@ -28,7 +28,7 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help=f"The BeaverDB file to record into. [default: {_DEFAULT_FILE}]"
+            "--output", "-o", metavar="FILE", help="The BeaverDB file to record into.", show_default=_DEFAULT_FILE
         ),
     ] = None,
     sink: Annotated[
@@ -60,10 +60,15 @@ def run(
         bool, typer.Option("--show", help="Show where the time went, on stderr, when the program has ended.")
     ] = False,
     writer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How spans leave the program. [default: process]")
+        str | None, typer.Option(metavar="NAME", help="How spans leave the program.", show_default="process")
     ] = None,
-    run_id: Annotated[str | None, typer.Option(metavar="ID", help="Record into this run. [default: a new one]")] = None,
-    namespace: Namespace = "_ferret_trace",
+    run_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Record into this run.", show_default="a new one")
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The spans' namespace in a BeaverDB file.", show_default="_ferret_trace"),
+    ] = None,
 ) -> None:
     """Run a program and record its functions, without a change to it.
 
@@ -82,7 +87,9 @@ def run(
             folders=target.folders, include=tuple(include or ()), exclude=tuple(exclude or ()), everything=everything,
             main=target.main,
         )  # fmt: skip
-        options: dict[str, Any] = {"namespace": namespace, "run_id": run_id or uuid.uuid4().hex, "writer": writer}
+        if run_id is None:  # chosen here, as children are to have the same
+            run_id = os.environ.get("FERRET_RUN_ID", uuid.uuid4().hex)
+        options: dict[str, Any] = {"namespace": namespace, "run_id": run_id, "writer": writer}
         options |= _target(output, sink, show=show)
         plan = Plan(
             process_id=os.getpid(),
@@ -98,16 +105,24 @@ def run(
 
 
 def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, str]:
-    """Where the spans go; absolute, as child processes may run elsewhere."""
+    """Where the spans go, by the options or else the environment; absolute, as child processes may run elsewhere."""
+    from ferret.run import goodbye  # noqa: PLC0415
+
     if output is not None and sink is not None:
         raise ConfigError("--output names a file, and --sink something else: give one of them")
-    if output is None and sink is None and {"FERRET_SINK", "FERRET_DB_PATH"} & set(os.environ):
-        return {}
+    if output is None and sink is None:
+        sink = os.environ.get("FERRET_SINK")
+        output = os.environ.get("FERRET_DB_PATH") if sink is None else None
     if sink is None:
-        return {"db_path": os.path.abspath(output or _DEFAULT_FILE)}
-    name, colon, target = sink.partition(":")
-    if show and not (target and name in _IN_FILES):
+        file = _DEFAULT_FILE if output is None else output
+        given = {"db_path": os.path.abspath(file) if file and file != ":memory:" else file}
+        found = goodbye.readable(f"beaver:{file}")
+    else:
+        name, colon, target = sink.partition(":")
+        given = {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}
+        found = goodbye.readable(sink)
+    if show and found is None:
         raise ConfigError(
-            f"--show reads a file at the end, and {sink!r} is none: leave it out, or give one with --output"
+            f"--show reads a file at the end, and {sink or output!r} is none: leave it out, or give one with --output"
         )
-    return {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}
+    return given

@@ -150,6 +150,11 @@ class Watched:
         """The readable's processes."""
         return self._readable.processes(run_id)
 
+    def namespaces(self) -> list[str]:
+        """Under which names the readable has runs, if it has such."""
+        names: list[str] = getattr(self._readable, "namespaces", list)()
+        return names
+
     @property
     def place(self) -> str | None:
         """The readable's file, if it has one."""

@@ -19,7 +19,7 @@ from ferret.errors import ExportError
 from ferret.export.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ferret.models import RunInfo
     from ferret.report import Report, Source
@@ -100,7 +100,10 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     for one in FORMATS.values():
         if name.endswith(one.suffixes):
             return one
-    raise ExportError(f"{os.fspath(path)}: its name does not tell the format: choose {_listed()}")
+    endings = [one.suffixes[0] for one in FORMATS.values()]
+    raise ExportError(
+        f"{os.fspath(path)}: its name does not tell the format: end it in {_listed(endings)}, or choose {_listed()}"
+    )
 
 
 def write(
@@ -145,6 +148,5 @@ def write(
     return info.spans if written is None else written
 
 
-def _listed() -> str:
-    names = list(FORMATS)
+def _listed(names: Sequence[str] = tuple(FORMATS)) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"

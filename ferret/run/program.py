@@ -51,6 +51,8 @@ def script(path: str, arguments: Sequence[str]) -> Program:
     """
     if not os.path.exists(path):
         hint = f"; to run the module {path!r}, put -m before it" if _find(path) is not None else ""
+        if path.removesuffix(".exe").rstrip("0123456789.") == "python":
+            hint = f"; leave out {path!r}: what stands behind it is what ferret runs"
         raise ProgramNotFoundError(f"there is no script {path!r}{hint}")
     if os.path.isdir(path) and not os.path.isfile(os.path.join(path, "__main__.py")):
         raise ProgramNotFoundError(f"{path!r} is a folder without a __main__.py: name a script in it")

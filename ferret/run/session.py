@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ferret.errors import FerretError
+from ferret.run import goodbye
 from ferret.run.selection import Selection  # noqa: TC001 - msgspec decodes into it
-from ferret.tags import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ferret.config import Settings
     from ferret.core import Profiler
     from ferret.models import DeliveryReport
     from ferret.run.tracer import FunctionTracer
@@ -77,13 +78,27 @@ def begin(before: set[str]) -> None:
     try:
         with _standard_descriptors():
             session.start()
-    except FerretError as error:
+    except (FerretError, OSError) as error:
         if not session.is_child:
-            sys.stderr.write(f"ferret: {error}\n")
+            sys.stderr.write(f"ferret: {_reason(error)}\n")
             sys.stderr.flush()
             os._exit(1)  # an exception would be told as an error of Python's own start
-        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {error}\n")
+        _leave_out(error)
     _make_way(plan.folder, before)
+
+
+def _leave_out(error: Exception) -> None:
+    """Say why a child process is not recorded, if it can be said."""
+    with suppress(Exception):
+        sys.stderr.write(f"ferret: child process {os.getpid()} is not recorded: {_reason(error)}\n")
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # from os.getcwd
+        return "recording cannot begin: the current folder was removed; change to another"
+    return f"recording cannot begin: {error.strerror}{f': {error.filename!r}' if error.filename else ''}"
 
 
 @contextmanager
@@ -130,25 +145,23 @@ _OPTIONS = {
     "overflow": "block",  # a call that is not recorded would be worse than one that waits
     "block_timeout": 60.0,
     "handle_sigterm": True,
-    "check_sink": False,  # the program starts at once; `_check_target` looks before
+    "check_sink": False,  # the program starts at once; `_check_target` looks before, where it can
 }
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
-def _check_target(options: dict[str, Any]) -> None:
+def _check_target(settings: Settings, sink: str | None) -> None:
     """Refuse what only the writing process would find out.
 
     Raises:
-        FerretError: an option is wrong, or the file cannot be used.
+        FerretError: there is no such writer or sink, or the file cannot be used.
     """
-    from ferret.config import load_settings  # noqa: PLC0415
     from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415
     from ferret.sinks.beaver_file import check_target  # noqa: PLC0415
 
-    settings = load_settings(dict(options))
     plugins().find("writer", settings.writer)
-    if settings.sink is not None and "db_path" not in options:
-        plugins().find("sink", SinkSpec.parse(settings.sink).name)
+    if sink is not None:
+        plugins().find("sink", SinkSpec.parse(sink).name)
     elif settings.writer == "process" and settings.db_path != ":memory:":
         check_target(settings.db_path)
 
@@ -160,6 +173,7 @@ class Session:
         self._plan = plan
         self._profiler: Profiler | None = None
         self._tracer: FunctionTracer | None = None
+        self._readable: goodbye.Readable | None = None
         self.is_child = os.getpid() != plan.process_id
 
     def start(self) -> None:
@@ -170,7 +184,7 @@ class Session:
         """
         from ferret.run.tracer import FunctionTracer  # noqa: PLC0415 - helper processes do without
 
-        recorder: Any = self._make_profiler if self.is_child else self._make_profiler()
+        recorder: Any = self._make_if_possible if self.is_child else self._make_profiler()
         tracer = FunctionTracer(recorder, self._plan.selection, min_duration_ns=self._plan.min_duration_ns)
         if (
             self._profiler is not None
@@ -179,16 +193,32 @@ class Session:
         tracer.start()
         self._tracer = tracer
 
+    def _make_if_possible(self) -> Profiler | None:
+        """In a child process, which is in the middle of its program: that goes on, whatever recording lacks."""
+        try:
+            return self._make_profiler()
+        except (FerretError, OSError) as error:
+            _leave_out(error)
+            return None
+
     def _make_profiler(self) -> Profiler:
         from ferret import lifecycle  # noqa: PLC0415
-        from ferret.config import ENV_PREFIX  # noqa: PLC0415
+        from ferret.config import ENV_PREFIX, load_settings, misspelt_variables  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
 
+        for fault in misspelt_variables():
+            if not self.is_child:
+                sys.stderr.write(f"ferret: {fault}\n")
         options = {name: value for name, value in _OPTIONS.items() if ENV_PREFIX + name.upper() not in os.environ}
         options |= {name: value for name, value in self._plan.options.items() if value is not None}
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
-        _check_target(options)
+        settings = load_settings(dict(options))
+        sink = None if "db_path" in options else settings.sink
+        _check_target(settings, sink)
+        if sink is not None and not self.is_child:
+            options.pop("check_sink", None)  # only who opens it can say whether it works
+        self._readable = goodbye.readable(sink or f"beaver:{settings.db_path}")
         profiler = Profiler(**cast("Any", options))
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes
@@ -211,27 +241,24 @@ class Session:
     def _say_goodbye(self, report: DeliveryReport) -> None:
         """Tell at a terminal where the spans are, or show the numbers; on stderr, as stdout is the program's."""
         assert self._profiler is not None
-        settings = self._profiler.settings
-        file = settings.db_path if settings.sink is None else settings.sink.partition(":")[2]
+        namespace = self._profiler.settings.namespace
         if (
             threading.current_thread() is threading.main_thread()
         ):  # at SIGTERM, that one may be in the middle of a print
             with suppress(AttributeError, ValueError, OSError):  # the program may have closed it, or have none
                 sys.stdout.flush()
-        if self._plan.show:
-            command = [sys.executable, "-P", "-m", "ferret", "analyze", file, "--run", self._profiler.run_id]
-            command += ["--namespace", settings.namespace]
+        if self._plan.show and self._readable is not None:
+            command = [sys.executable, "-P", "-m", "ferret", "analyze", self._readable.file]
+            command += ["--run", self._profiler.run_id, "--namespace", namespace]
             hidden = {VARIABLE, "PYTHONPATH"} if self._plan.children else set()
             environment = {name: value for name, value in os.environ.items() if name not in hidden}
             with suppress(OSError):
                 subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False, env=environment)
         elif os.isatty(2):
-            spans = f"{report.written:,} spans" if report.written != 1 else "1 span"
-            with suppress(OSError):  # the current folder may be gone, and the terminal too
-                file = os.path.relpath(file)
-            line = plain_text(f"ferret: {spans} in {file} · ferret analyze {file}")
-            with suppress(OSError):
-                os.write(2, f"{line}\n".encode())
+            written = None if self._plan.children else report.written  # a child counts for itself
+            line = goodbye.line(written, self._readable, namespace)
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, f"{line}\n".encode() if line else b"")
 
     def _after_fork(self) -> None:
         assert self._profiler is not None

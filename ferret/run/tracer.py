@@ -55,7 +55,8 @@ class FunctionTracer:
     `start` and `stop` may be called from any thread, once. In a forked child it goes on, unless it is stopped there.
 
     Args:
-        recorder: a profiler, or a function that makes one when a selected function is called for the first time.
+        recorder: a profiler, or a function that makes one when a selected function is called for the first time, or None
+            if nothing can be recorded.
         selection: which functions.
         min_duration_ns: leave out calls that took less.
 
@@ -64,7 +65,7 @@ class FunctionTracer:
     """
 
     def __init__(
-        self, recorder: Recorder | Callable[[], Recorder], selection: Selection, *, min_duration_ns: int = 0
+        self, recorder: Recorder | Callable[[], Recorder | None], selection: Selection, *, min_duration_ns: int = 0
     ) -> None:
         self._recorder = recorder
         self._selection = selection
@@ -139,8 +140,12 @@ class FunctionTracer:
         # another thread may be making it, and wait for a module that this one is importing
         if self._making.acquire(timeout=_PATIENCE_S):
             try:
-                if callable(self._recorder):
-                    self._recorder = self._recorder()
+                if callable(self._recorder) and self._tool is not None:
+                    recorder = self._recorder()
+                    if recorder is None:
+                        self.leave()
+                        return None
+                    self._recorder = recorder
                     self._record()
             finally:
                 self._making.release()

@@ -39,6 +39,9 @@ _SEGMENTS = (
 )
 _SEGMENTS_BACKWARDS = _SEGMENTS.replace("rowid > ?", "rowid < ?").replace("ORDER BY rowid", "ORDER BY rowid DESC")
 _LAST_ROW = 2**63 - 1
+_NAMESPACES = (
+    "SELECT DISTINCT dict_name FROM __beaver_dicts__ WHERE dict_name LIKE '%!_runs' ESCAPE '!' ORDER BY 1 LIMIT 9"
+)
 _RUNS = "SELECT key, value FROM __beaver_dicts__ WHERE dict_name = ? AND key >= ? AND key < ? ORDER BY rowid"
 
 
@@ -141,6 +144,11 @@ class BeaverReader:
                 self._damaged(f"facts of process {key!r}", FormatError(_first_line(error)))
                 continue
             yield process
+
+    def namespaces(self) -> list[str]:
+        """Under which names there are runs, as far as can be told; nine at most."""
+        names = [name for (name,) in self._query(_NAMESPACES, (), PAGE_BYTES)]
+        return [name.removesuffix(runs_name("")) for name in names if isinstance(name, str)]
 
     def _damaged(self, what: str, error: FormatError, kind: type[FormatError] = FormatError) -> None:
         if self.on_damage is None or isinstance(error, NewerFormatError):

@@ -55,6 +55,8 @@ class ChildLink:
         self._reader: threading.Thread | None = None
         self._ready: tuple[str, str] | None = None
         self._alive = False
+        self.refusal = ""
+        """Why children could not open the sink; empty once one has."""
 
     @property
     def alive(self) -> bool:
@@ -137,8 +139,10 @@ class ChildLink:
             if kind is not Kind.READY:
                 self._on_answer(kind, answer)
             elif answer[0]:
+                self.refusal = ": ".join(part for part in answer if part)
                 return
             else:
+                self.refusal = ""
                 self._on_ready(answer[1] or None)
 
     def send(self, kind: Kind, payload: object) -> bool:

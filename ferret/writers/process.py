@@ -184,7 +184,8 @@ class ProcessWriter(BoundedWriter):
             if all(self._send(batch.again()) for batch in list(self._books.in_flight)):
                 return
         if not self._abandoned:
-            self._warn(f"{MAX_DEATHS} writing processes in a row died before they had stored anything")
+            why = f": {plain_text(self._link.refusal)}" if self._link.refusal else ""
+            self._warn(f"{MAX_DEATHS} writing processes in a row died before they had stored anything{why}")
             self._books.fail_in_flight("child_died")
             self._deaths = 0
 

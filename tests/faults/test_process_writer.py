@@ -105,6 +105,13 @@ def test_a_child_that_always_dies_costs_what_the_ledger_says(control: scripted_s
     assert (report.written, report.failed) == (1, 3)
 
 
+def test_a_sink_that_no_child_can_open_is_named_in_the_warning(tmp_path: Path) -> None:
+    profiler = Profiler(sink=f"jsonl:{tmp_path}", writer="process", check_sink=False)
+    with pytest.warns(LostSpansWarning, match=r"stored anything: StorageError: .* is a directory: name a file"):
+        profiler.start("x").end()
+        assert profiler.close().failed_by == {"child_died": 1}
+
+
 def test_a_sink_that_hangs_in_the_child_does_not_hold_up_the_program(tmp_path: Path) -> None:
     (tmp_path / "stuck_sink.py").write_text(
         textwrap.dedent("""

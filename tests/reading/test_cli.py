@@ -8,6 +8,7 @@ import os
 import platform
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -338,6 +339,31 @@ class TestErrors:
         assert (done.returncode, done.stderr) == (1, f"ferret: {db}: nothing has been recorded yet\n")
 
     @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--depth", "3"], "--depth is for the tree"),
+            (["--min-share", "0", "--slowest", "2"], "--min-share is for the tree"),
+            (["--sort", "total", "--tree"], "--sort is for the table of names, and --tree"),
+            (["-s", "max", "--slowest", "2"], "--sort is for the table of names, and --slowest"),
+        ],
+    )
+    def test_an_option_that_would_do_nothing_is_refused(self, spans: str, options: list[str], said: str) -> None:
+        done = CliRunner().invoke(app, ["analyze", spans, *options])
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"ferret: {said}")
+
+    def test_another_namespace_is_named_with_those_that_there_are(self, db: str) -> None:
+        for namespace in ("mine", "yours"):
+            sink = BeaverSink(db, namespace=namespace)
+            sink.write_run(ProcessInfo(run_id="r", token="t", process_id=1, started_at=1.0))
+            sink.close()
+        said = f"{db}: nothing has been recorded under the namespace '_ferret_trace'; there is 'mine', 'yours'\n"
+        done = ferret("analyze", db)
+        assert (done.returncode, done.stderr) == (1, f"ferret: {said}")
+        done = ferret("runs", db)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
+
+    @pytest.mark.parametrize(
         "arguments",
         [["analyze"], ["analyze", "x", "--sort", "colour"], ["analyze", "x", "--limit", "-1"], ["nonsense"]],
     )
@@ -347,8 +373,8 @@ class TestErrors:
         assert "Usage: " in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_a_reader_that_goes_away_is_no_traceback(self, spans: str) -> None:
-        for options in (["analyze", spans], ["analyze", spans, "--json"], ["runs", spans]):
+    def test_a_reader_that_goes_away_is_no_error(self, spans: str) -> None:
+        for options in (["analyze", spans], ["analyze", spans, "--json"], ["runs", spans], ["--help"]):
             with subprocess.Popen(
                 [sys.executable, "-m", "ferret", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process:
@@ -356,6 +382,20 @@ class TestErrors:
                 process.stdout.close()
                 assert process.stderr is not None
                 assert process.stderr.read() == b""
+            assert process.returncode == 0, options
+
+    @pytest.mark.parametrize("where", ["closed", "full"])
+    def test_output_that_cannot_be_written_is_one_line(self, spans: str, where: str) -> None:
+        if where == "full" and not os.path.exists("/dev/full"):
+            pytest.skip("no /dev/full here")
+        why = "No space left on device" if where == "full" else "Bad file descriptor"
+        for options in (["runs", spans], ["runs", spans, "--json"], ["export", spans, "-f", "folded"], ["--help"]):
+            command = shlex.join([sys.executable, "-m", "ferret", *options])
+            redirection = ">/dev/full" if where == "full" else ">&-"
+            done = subprocess.run(
+                f"{command} {redirection}", shell=True, stderr=subprocess.PIPE, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (1, f"ferret: standard output cannot be written: {why}\n"), options
 
 
 class TestHelp:

@@ -95,3 +95,27 @@ def test_what_a_forked_child_calls_belongs_to_the_call_that_forked(place: Place)
     forked, work, leaf = place.spans()
     assert forked.process_id != work.process_id == leaf.process_id
     assert place.run.lost == 0
+
+
+def test_a_child_that_cannot_be_recorded_goes_on_and_says_so_once(place: Place) -> None:
+    place.write(
+        "program.py",
+        """
+        import os, resource, subprocess, sys
+        def f(): return 1
+        if len(sys.argv) > 1:
+            if sys.argv[1] == "files":
+                resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+            else:
+                os.mkdir("gone"), os.chdir("gone"), os.rmdir("../gone")
+            print(f() + f())
+        else:
+            f()
+            for what in "files", "folder":
+                sys.exit(1) if subprocess.run([sys.executable, __file__, what]).returncode else None
+        """,
+    )
+    done = place.watched("program.py", options=["--children"])
+    assert (done.status, done.out, done.err.count("\n")) == (0, "2\n2\n", 2)
+    assert done.err.count("is not recorded: recording cannot begin: ") == 2
+    assert place.counts() == {"f": 1}

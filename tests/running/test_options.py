@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ferret import Report
+from ferret.run import goodbye
 from tests.running.programs import FERRET, Place
 
 PROGRAM = """
@@ -91,8 +93,16 @@ def test_other_sinks_and_options_in_the_environment(program: Place) -> None:
     program.env |= {"FERRET_SINK": "jsonl:spans.jsonl", "FERRET_WRITER": "sync", "FERRET_RUN_ID": "from outside"}
     assert program.finish(program.start(FERRET, "run", "program.py")).status == 0
     (run,) = Report(lines).runs()
-    assert (run.processes[0].writer, run.spans) == ("sync", 5)
+    assert (run.run_id, run.processes[0].writer, run.spans) == ("from outside", "sync", 5)
     assert not (program.folder / "trace.db").exists()
+
+
+def test_a_run_and_namespace_of_the_environment_are_its_own_unless_the_options_say_others(program: Place) -> None:
+    program.env |= {"FERRET_NAMESPACE": "mine", "FERRET_RUN_ID": "from outside"}
+    program.watched("program.py")
+    program.watched("program.py", options=["--run-id", "chosen", "--namespace", "other"])
+    assert [run.run_id for run in Report(program.file, namespace="mine").runs()] == ["from outside"]
+    assert [run.run_id for run in Report(program.file, namespace="other").runs()] == ["chosen"]
 
 
 def test_the_default_file_is_in_the_current_folder_wherever_the_program_goes(program: Place) -> None:
@@ -113,23 +123,57 @@ def test_show_prints_the_table_on_stderr_and_leaves_stdout_alone(program: Place,
 
 
 def test_at_a_terminal_it_says_where_the_spans_are(program: Place) -> None:
+    assert at_a_terminal(program) == "ferret: 5 spans in trace.db · ferret analyze trace.db"
+
+
+def test_the_line_at_a_terminal_can_be_typed_as_it_is(program: Place) -> None:
+    program.write("program.py", "def f(): pass\nf()")
+    said = at_a_terminal(program, "--namespace", "a b", "--sink", "tee:null,beaver:my trace.db")
+    assert said == "ferret: 1 span in my trace.db · ferret analyze 'my trace.db' --namespace 'a b'"
+    (program.folder / "ferret").symlink_to(FERRET)
+    shown = program.finish(program.start("sh", "-c", f"PATH=.:$PATH; {said.partition(' · ')[2]}"))
+    assert "1 span recorded, none lost" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("written", "sink", "said"),
+    [
+        (2, "null", "ferret: 2 spans"),
+        (None, "null", ""),
+        (None, "beaver:x.db", "ferret: spans in x.db · ferret analyze x.db"),
+        (1, "jsonl:-weird", "ferret: 1 span in -weird · ferret analyze ./-weird"),
+        (2, "tee:null, jsonl:a.jsonl,beaver:b", "ferret: 2 spans in a.jsonl · ferret analyze a.jsonl"),
+        (2, "beaver:\x1b[1m", "ferret: 2 spans in \\x1b[1m · ferret analyze '\\x1b[1m'"),
+    ],
+)
+def test_the_line_is_of_what_can_be_read(written: int | None, sink: str, said: str) -> None:
+    assert goodbye.line(written, goodbye.readable(sink), "_ferret_trace") == said
+
+
+def test_a_sink_that_is_no_file_is_counted_at_a_terminal(program: Place) -> None:
+    program.write("program.py", "def f(): pass\nf()")
+    program.env["FERRET_SINK"] = "null"
+    assert at_a_terminal(program) == "ferret: 1 span"
+
+
+def at_a_terminal(place: Place, *options: str) -> str:
+    """The line that `ferret run program.py` ends with there."""
     ours, theirs = pty.openpty()
-    process = program.start(FERRET, "run", "program.py", stderr=theirs)
+    process = place.start(FERRET, "run", *options, "program.py", stderr=theirs)
     os.close(theirs)
-    assert process.wait(60) == 0
+    place.finish(process)
     said = os.read(ours, 10_000).decode()
     os.close(ours)
-    assert process.stdout is not None
-    assert process.stdout.read() == b"its own words []\n"
-    process.stdout.close()
-    process.stdin.close() if process.stdin else None
-    assert said == "ferret: 5 spans in trace.db · ferret analyze trace.db\r\n"
+    assert process.returncode == 0, said
+    assert said.endswith("\r\n")
+    return said.removesuffix("\r\n")
 
 
 BAD = [
     (["missing.py"], "there is no script 'missing.py'"),
     (["json"], "put -m before it"),
     (["-m", "program.py"], "leave out -m"),
+    (["python3.13", "program.py"], "leave out 'python3.13'"),
     (["-m", "no_such_module"], "there is no module 'no_such_module'"),
     (["-m", "helper"], "'helper' is a package without a __main__"),
     (["-m", "helper.nothing"], "there is no module 'helper.nothing'"),
@@ -142,8 +186,16 @@ BAD = [
     (["--writer", "nobody", "program.py"], "nobody"),
     (["--sink", "nowhere:x", "program.py"], "nowhere"),
     (["--sink", "memory", "program.py"], "memory"),
+    (["--sink", "jsonl", "program.py"], "jsonl needs a file"),
+    (["--sink", "jsonl:no/such/x.jsonl", "program.py"], "there is no directory"),
+    (["--sink", "jsonl:helper", "program.py"], "is a directory"),
+    (["--sink", "jsonl:program.py", "program.py"], "program.py"),
+    (["--sink", "tee:nowhere:x", "program.py"], "nowhere"),
+    (["--sink", "beaver:other.db", "program.py"], "another program's SQLite database"),
+    (["FERRET_SINK=tee", "program.py"], "tee needs sinks"),
     (["-o", "a.db", "--sink", "jsonl:b", "program.py"], "--output"),
     (["--sink", "null", "--show", "program.py"], "--show"),
+    (["FERRET_SINK=null", "--show", "program.py"], "--show reads a file"),
     (["FERRET_BATCH_SIZE=many", "program.py"], "batch_size"),
     (["FERRET_WRITER=nobody", "program.py"], "nobody"),
 ]
@@ -171,6 +223,31 @@ def test_bad_input_is_one_line_and_changes_nothing(program: Place, words: list[s
     assert done.err.startswith("ferret: ")
     assert done.err.count("\n") == 1
     assert contents(program.folder) == before, "something was made or changed"
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("ulimit -n 8", "recording cannot begin: Too many open files"),
+        ("mkdir gone; cd gone; rmdir ../gone", "recording cannot begin: the current folder was removed"),
+    ],
+    ids=["files", "folder"],
+)
+def test_a_system_that_refuses_is_one_line_and_the_program_does_not_begin(
+    program: Place, before: str, message: str
+) -> None:
+    command = shlex.join([FERRET, "run", "-o", str(program.file), str(program.folder / "program.py")])
+    done = program.finish(program.start("sh", "-c", f"{before}; exec {command}"))
+    assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"ferret: {message}")
+
+
+def test_a_misspelt_variable_is_said_once_in_a_line(program: Place) -> None:
+    program.env["FERRET_WRITR"] = "sync"
+    done = program.watched("program.py", python=["-W", "error"])
+    assert (done.status, done.out) == (0, "its own words []\n")
+    assert done.err == "ferret: unknown environment variable 'FERRET_WRITR'; did you mean 'FERRET_WRITER'?\n"
+    assert program.run.spans == 5
 
 
 def test_a_script_that_cannot_be_read(program: Place) -> None:
@@ -249,7 +326,7 @@ def test_the_help_says_how(place: Place) -> None:
     place.env["COLUMNS"] = "80"
     done = place.finish(place.start(FERRET, "run", "--help"))
     assert done.status == 0
-    for word in ("--include", "--children", "-m", "ferret run -m pytest"):
+    for word in ("--include", "--children", "-m", "ferret run -m pytest", "(trace.db)", "(process)", "(a new one)"):
         assert word in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 

@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_is_named(shop: Path) -> None:
         (b"", [], "is empty"),
         (b"GIF89a......", [], "is not a file of spans"),
         ("shop", ["--run", "nobody"], "there is no run 'nobody'"),
-        ("shop", ["--namespace", "elsewhere"], "nothing has been recorded yet"),
+        ("shop", ["--namespace", "elsewhere"], "under the namespace 'elsewhere'; there is '_ferret_trace'"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line_and_nothing_is_made(
