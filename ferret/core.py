@@ -174,6 +174,8 @@ class Profiler(Lane):
         Args:
             name: the span's name, or a function of a decorated call's `(args)` or `(args, kwargs)` that gives it.
             tags: facts to keep with it; JSON-like values are kept as they are, others as text.
+
+        A function under `@measure` without a name raises a TypeError when it is called, a method when its class is made.
         """
         return Measure(self, name, tags)
 
