@@ -65,13 +65,24 @@ def _what_to_measure(name: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     """
     if type(name) is FunctionType and name.__code__.co_flags & _GIVES_NO_TEXT:
         raise _no_name(name)
-    if len(args) == 1 and not kwargs and callable(args[0]) and not isinstance(args[0], Measure):
-        return args[0]
-    inner = args[0].name if len(args) == 1 and isinstance(args[0], Measure) else None
-    for one in (name, inner):
+    func = args[0] if len(args) == 1 and not kwargs else None
+    if isinstance(func, staticmethod | classmethod) or (callable(func) and not isinstance(func, Measure | type)):
+        return func
+    for one in (name, func.name if isinstance(func, Measure) else None):
         if callable(one):
             raise _no_name(one)
-    raise TypeError(f"@measure({plain_text(name)!r}) is for a function: there is none in this call of it")
+    raise TypeError(f"@measure({plain_text(name)!r}) {_instead(func)}")
+
+
+def _instead(func: object) -> str:
+    """What to do about something that is no function, as the rest of a sentence."""
+    if isinstance(func, type):
+        return f"is for functions, and {func.__name__} is a class: put it above its methods, such as __init__"
+    if isinstance(
+        func, property | functools.cached_property | functools.singledispatchmethod | functools.partialmethod
+    ):
+        return f"is for functions: put it below @{type(func).__name__}, next to the `def`"
+    return "is for a function: there is none in this call of it"
 
 
 def _no_name(meant: object) -> TypeError:
@@ -84,12 +95,16 @@ def measured[**P, R](
 ) -> Callable[P, R]:
     """`func` with a span around each call; of the same kind (`inspect.iscoroutinefunction` and so on) as it was.
 
+    A static or class method stays one.
+
     Args:
         func: what to measure.
         recorder: where its spans go, or a function that tells at each call.
         name: the name of each span, or a function of the call's arguments.
         tags: the tags of each span.
     """
+    if isinstance(func, staticmethod | classmethod):
+        return cast("Callable[P, R]", type(func)(measured(func.__func__, recorder, name, tags)))
     inner = cast("Callable[..., Any]", func)
     name_of = naming(name) if callable(name) else None
     fixed = UNNAMED if callable(name) else plain_text(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,3 +98,69 @@ def test_a_measure_with_a_name_that_is_called_with_no_function_says_so(measure: 
     for args in [(), (1,), (print, print)]:
         with pytest.raises(TypeError, match=r"@measure\('load'\) is for a function"):
             measure("load")(*args)
+
+
+# -- over what is no function ------------------------------------------------------------------------
+
+
+def test_a_class_is_refused_and_its_methods_are_named_instead(measure: Callable[..., Any]) -> None:
+    with pytest.raises(
+        TypeError, match=r"@measure\('K'\) is for functions, and Shop is a class: put it above its methods"
+    ):
+
+        @measure("K")
+        class Shop: ...
+
+
+@pytest.mark.parametrize("kind", [property, functools.cached_property, functools.singledispatchmethod])
+def test_a_descriptor_that_is_no_function_is_refused_and_the_right_order_is_told(
+    measure: Callable[..., Any], kind: type
+) -> None:
+    def price(self: object) -> int:
+        return 7
+
+    with pytest.raises(TypeError, match=f"put it below @{kind.__name__}, next to the `def`"):
+        measure("price")(kind(price))
+
+
+def test_static_and_class_methods_stay_what_they_are_in_either_order(profiler: Profiler) -> None:
+    class Shop:
+        @profiler.measure("above static")
+        @staticmethod
+        def above_static(number: int) -> int:
+            return number
+
+        @staticmethod
+        @profiler.measure("below static")
+        def below_static(number: int) -> int:
+            return number
+
+        @profiler.measure("above class")
+        @classmethod
+        def above_class(cls, number: int) -> tuple[type, int]:
+            return cls, number
+
+        @profiler.measure("of a coroutine")
+        @staticmethod
+        async def coroutine(number: int) -> int:
+            return number
+
+    for shop in (Shop, Shop()):
+        assert (shop.above_static(1), shop.below_static(2), shop.above_class(3)) == (1, 2, (Shop, 3))
+        assert asyncio.run(shop.coroutine(4)) == 4
+    assert type(vars(Shop)["above_static"]) is staticmethod
+    assert type(vars(Shop)["above_class"]) is classmethod
+    assert inspect.iscoroutinefunction(Shop.coroutine)
+    assert isinstance(profiler.sink, MemorySink)
+    names = ["above static", "below static", "above class", "of a coroutine"]
+    assert [span.name for span in profiler.sink.spans] == 2 * names
+
+
+def test_whatever_can_be_called_can_be_measured(profiler: Profiler) -> None:
+    class Caller:
+        def __call__(self, number: int) -> int:
+            return number
+
+    for function in (abs, functools.partial(pow, 2), functools.cache(abs), Caller(), [3].count):
+        assert profiler.measure("it")(function)(3) in {3, 8, 1}
+    assert profiler.stats().recorded == 5
