@@ -189,6 +189,7 @@ class Profiler(Lane):
 
         Raises:
             ValueError: `parent` is a text but no span id (16 hex digits).
+            TypeError: `parent` is neither a text nor a span.
         """
         return Span(self, name, tags).begin(None if parent is None else _span_id(parent))
 
@@ -226,6 +227,7 @@ class Profiler(Lane):
 
         Raises:
             ValueError: `parent` is a text but no span id (16 hex digits).
+            TypeError: `parent` is neither a text nor a span.
         """
         token = self.current.set(_span_id(parent))
         try:
@@ -368,6 +370,8 @@ def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
 def _span_id(span: Span | str) -> int:
     if isinstance(span, Span):
         return span.span_id
+    if not isinstance(span, str):
+        raise TypeError(f"parent is {span!r}: give a span, or a span id such as current_span_id() tells inside a span")
     if len(span) != 16 or not set(span) <= set(string.hexdigits):
         raise ValueError(f"parent is {span!r}: a span id has 16 hex digits")
     return int(span, 16)

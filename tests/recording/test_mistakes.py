@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import ferret
 from ferret import Profiler
 from ferret.sinks.memory import MemorySink
+from ferret.tags import CUT
 
 
 @pytest.fixture
@@ -164,3 +166,36 @@ def test_whatever_can_be_called_can_be_measured(profiler: Profiler) -> None:
     for function in (abs, functools.partial(pow, 2), functools.cache(abs), Caller(), [3].count):
         assert profiler.measure("it")(function)(3) in {3, 8, 1}
     assert profiler.stats().recorded == 5
+
+
+# -- tags and parents --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tags", [[1], "x", 5, [("a", 1)], (), {1}, dict, dict.fromkeys, object()], ids=lambda tags: type(tags).__name__
+)
+def test_tags_that_are_no_dict_say_so_where_they_are_read(profiler: Profiler, tags: Any) -> None:
+    why = {CUT: f"tags must be a dict, not {type(tags).__name__}"}
+    with profiler.measure("given", tags):
+        pass
+    profiler.start("started", tags).end()
+    with profiler.measure("annotated", tags) as span:
+        span.annotate(more=1)
+    with profiler.measure("shown", tags) as span:
+        assert span.model.tags == (why if tags else {})
+    profiler.measure("decorated", tags)(lambda: None)()
+    assert isinstance(profiler.sink, MemorySink)
+    found = {span.name: span.tags for span in profiler.sink.spans}
+    assert found["given"] == found["started"] == why
+    assert found["annotated"] == ({**why, "more": 1} if tags else {"more": 1})
+    assert found["decorated"] == (why if tags else {})
+
+
+@pytest.mark.parametrize("parent", [5, None, b"0123456789abcdef", ["0123456789abcdef"]])
+def test_a_parent_that_is_neither_a_span_nor_an_id_is_named(profiler: Profiler, parent: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"parent is {parent!r}: give a span, or a span id")):
+        profiler.attached(parent).__enter__()
+    if parent is not None:
+        with pytest.raises(TypeError, match=re.escape(f"parent is {parent!r}: give a span, or a span id")):
+            profiler.start("x", parent=parent)
+    assert profiler.stats().recorded == 0
