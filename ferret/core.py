@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import os
 import string
 import sys
 from contextlib import contextmanager
@@ -89,7 +88,7 @@ class Profiler(Lane):
             given["sink"] = sink
         if db_path is not None and sink is not None:
             raise ConfigError("option 'sink' says where spans rest, and so does the database path: give one of them")
-        self.settings: Settings = load_settings(given)
+        self.settings: Settings = _settled(load_settings(given))
         self.run_id: str = self.settings.run_id
         self.current = ContextVar("ferret_current_span", default=0)
         self._shown_db: BeaverDB | None = None
@@ -118,12 +117,9 @@ class Profiler(Lane):
             spec = SinkSpec("beaver", settings.db_path, settings.sink_options)
         else:
             spec = SinkSpec.parse(settings.sink, settings.sink_options)
-        if spec.name == "tee":
-            return SinkSpec("tee", spec.target, {"namespace": settings.namespace, **spec.options})
-        if spec.name != "beaver":
-            return spec
-        path = spec.target if spec.target in {None, "", ":memory:"} else os.path.abspath(str(spec.target))
-        return SinkSpec("beaver", path, {"namespace": settings.namespace, **spec.options})
+        if spec.name in {"beaver", "tee"}:
+            spec = SinkSpec(spec.name, spec.target, {"namespace": settings.namespace, **spec.options})
+        return spec.absolute()
 
     def _make_writer(self) -> Writer:
         factory = plugins().find("writer", self.settings.writer)
@@ -353,6 +349,13 @@ class Profiler(Lane):
 
     def __repr__(self) -> str:
         return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
+
+
+def _settled(settings: Settings) -> Settings:
+    """The settings, with a fallback sink that the program can change its folder under: it is opened when it is needed."""
+    if settings.fallback_sink is None:
+        return settings
+    return settings.model_copy(update={"fallback_sink": SinkSpec.parse(settings.fallback_sink).absolute().text})
 
 
 def _open_stored(spec: SinkSpec, namespace: str) -> Readable:

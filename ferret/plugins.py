@@ -7,6 +7,7 @@ runs only in programs that use it, and a broken plugin cannot stop a program tha
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -16,7 +17,7 @@ import msgspec
 import pluggy
 
 from ferret import builtin, hookspecs
-from ferret.errors import PluginError
+from ferret.errors import PluginError, StorageError
 from ferret.tags import error_text
 
 if TYPE_CHECKING:
@@ -206,6 +207,29 @@ class SinkSpec(msgspec.Struct, frozen=True):
         name, colon, target = text.partition(":")
         return cls(name, target if colon else None, options or {})
 
+    @property
+    def text(self) -> str:
+        """What `parse` makes this of, but for the options."""
+        return self.name if self.target is None else f"{self.name}:{self.target}"
+
+    def absolute(self) -> SinkSpec:
+        """The same sink, also once the program has changed its folder. For ferret's own sinks, which are known to be files.
+
+        A `tee` stays as it is in a folder with a comma in its name, which would part it.
+
+        Raises:
+            StorageError: the current folder is gone.
+        """
+        if not self.target or self.name not in {"beaver", "jsonl", "tee"} or self.target == ":memory:":
+            return self
+        if self.name != "tee":
+            return msgspec.structs.replace(self, target=_absolute(self.target))
+        parts = self.target.split(",")
+        absolute = [SinkSpec.parse(part.strip()).absolute().text for part in parts]
+        if any("," in part for part in absolute):
+            return self
+        return msgspec.structs.replace(self, target=",".join(absolute))
+
     def open(self) -> Sink:
         """Make the sink.
 
@@ -226,6 +250,13 @@ class SinkSpec(msgspec.Struct, frozen=True):
     def _given(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"target {self.target!r}{options}"
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError as error:
+        raise StorageError(f"{path!r} cannot be made: the current folder is gone; give an absolute path") from error
 
 
 _shared: Plugins | None = None
