@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import os
 import string
 import sys
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from ferret import lifecycle
 from ferret.ambient import format_id, is_delivering
 from ferret.config import Options, Settings, load_settings
 from ferret.decorate import Measure
-from ferret.errors import ConfigError
+from ferret.errors import ConfigError, StorageError
 from ferret.forkgate import ForkGate
 from ferret.plugins import SinkSpec, plugins
 from ferret.sinks.base import Readable, Sink
@@ -128,7 +129,10 @@ class Profiler(Lane):
         ):  # it is opened when it is needed: too late to learn of a misspelt name
             plugins().find("sink", SinkSpec.parse(self.settings.fallback_sink).name)
         opened = None
-        if isinstance(self._sink, SinkSpec) and not getattr(factory, "opens_sink", False):
+        opens_sink = getattr(factory, "opens_sink", False)
+        if opens_sink:
+            _check_folder()
+        if isinstance(self._sink, SinkSpec) and not opens_sink:
             self._sink = opened = self._sink.open()
         try:
             writer: Writer = factory(self._sink, self.settings)
@@ -356,6 +360,16 @@ def _settled(settings: Settings) -> Settings:
     if settings.fallback_sink is None:
         return settings
     return settings.model_copy(update={"fallback_sink": SinkSpec.parse(settings.fallback_sink).absolute().text})
+
+
+def _check_folder() -> None:
+    """Whether there is a folder to start a process in."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise StorageError(
+            "the current folder is gone: change to another, where the writing process can begin"
+        ) from error
 
 
 def _open_stored(spec: SinkSpec, namespace: str) -> Readable:

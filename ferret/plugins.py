@@ -7,7 +7,6 @@ runs only in programs that use it, and a broken plugin cannot stop a program tha
 from __future__ import annotations
 
 import difflib
-import os
 import threading
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -17,7 +16,8 @@ import msgspec
 import pluggy
 
 from ferret import builtin, hookspecs
-from ferret.errors import PluginError, StorageError
+from ferret.errors import PluginError
+from ferret.filenames import absolute
 from ferret.tags import error_text
 
 if TYPE_CHECKING:
@@ -218,17 +218,17 @@ class SinkSpec(msgspec.Struct, frozen=True):
         A `tee` stays as it is in a folder with a comma in its name, which would part it.
 
         Raises:
-            StorageError: the current folder is gone.
+            StorageError: the current folder is gone, or no file can have such a name.
         """
         if not self.target or self.name not in {"beaver", "jsonl", "tee"} or self.target == ":memory:":
             return self
         if self.name != "tee":
-            return msgspec.structs.replace(self, target=_absolute(self.target))
+            return msgspec.structs.replace(self, target=absolute(self.target))
         parts = self.target.split(",")
-        absolute = [SinkSpec.parse(part.strip()).absolute().text for part in parts]
-        if any("," in part for part in absolute):
+        settled = [SinkSpec.parse(part.strip()).absolute().text for part in parts]
+        if any("," in one for one in settled):
             return self
-        return msgspec.structs.replace(self, target=",".join(absolute))
+        return msgspec.structs.replace(self, target=",".join(settled))
 
     def open(self) -> Sink:
         """Make the sink.
@@ -250,13 +250,6 @@ class SinkSpec(msgspec.Struct, frozen=True):
     def _given(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"target {self.target!r}{options}"
-
-
-def _absolute(path: str) -> str:
-    try:
-        return os.path.abspath(path)
-    except FileNotFoundError as error:
-        raise StorageError(f"{path!r} cannot be made: the current folder is gone; give an absolute path") from error
 
 
 _shared: Plugins | None = None
