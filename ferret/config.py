@@ -9,12 +9,12 @@ import uuid
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ferret.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ENV_PREFIX = "FERRET_"
 
@@ -57,6 +57,17 @@ class Settings(BaseModel):
     raises. Otherwise recording begins 0.2 s earlier, and such a sink shows in the ledger, and by a warning."""
     handle_sigterm: bool = False
     """Whether SIGTERM closes the profiler before it does what it would have done. Needs the main thread."""
+
+    @field_validator("db_path", "sink", "fallback_sink", mode="wrap")
+    @classmethod
+    def _take_any_file(cls, value: object, check: Callable[[object], str]) -> str:
+        """Take a name that is not UTF-8, too: `os.fsdecode` gives it lone surrogates, which pydantic does not take."""
+        try:
+            return check(value)
+        except ValidationError:
+            if type(value) is not str or not value:
+                raise
+            return value
 
 
 class Options(TypedDict, total=False):

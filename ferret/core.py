@@ -17,7 +17,7 @@ from ferret import lifecycle
 from ferret.ambient import format_id, is_delivering
 from ferret.config import Options, Settings, load_settings
 from ferret.decorate import Measure
-from ferret.errors import ConfigError
+from ferret.errors import ConfigError, StorageError
 from ferret.forkgate import ForkGate
 from ferret.plugins import SinkSpec, plugins
 from ferret.sinks.base import Readable, Sink
@@ -89,7 +89,7 @@ class Profiler(Lane):
             given["sink"] = sink
         if db_path is not None and sink is not None:
             raise ConfigError("option 'sink' says where spans rest, and so does the database path: give one of them")
-        self.settings: Settings = load_settings(given)
+        self.settings: Settings = _settled(load_settings(given))
         self.run_id: str = self.settings.run_id
         self.current = ContextVar("ferret_current_span", default=0)
         self._shown_db: BeaverDB | None = None
@@ -118,12 +118,9 @@ class Profiler(Lane):
             spec = SinkSpec("beaver", settings.db_path, settings.sink_options)
         else:
             spec = SinkSpec.parse(settings.sink, settings.sink_options)
-        if spec.name == "tee":
-            return SinkSpec("tee", spec.target, {"namespace": settings.namespace, **spec.options})
-        if spec.name != "beaver":
-            return spec
-        path = spec.target if spec.target in {None, "", ":memory:"} else os.path.abspath(str(spec.target))
-        return SinkSpec("beaver", path, {"namespace": settings.namespace, **spec.options})
+        if spec.name in {"beaver", "tee"}:
+            spec = SinkSpec(spec.name, spec.target, {"namespace": settings.namespace, **spec.options})
+        return spec.absolute()
 
     def _make_writer(self) -> Writer:
         factory = plugins().find("writer", self.settings.writer)
@@ -132,7 +129,10 @@ class Profiler(Lane):
         ):  # it is opened when it is needed: too late to learn of a misspelt name
             plugins().find("sink", SinkSpec.parse(self.settings.fallback_sink).name)
         opened = None
-        if isinstance(self._sink, SinkSpec) and not getattr(factory, "opens_sink", False):
+        opens_sink = getattr(factory, "opens_sink", False)
+        if opens_sink:
+            _check_folder()
+        if isinstance(self._sink, SinkSpec) and not opens_sink:
             self._sink = opened = self._sink.open()
         try:
             writer: Writer = factory(self._sink, self.settings)
@@ -174,6 +174,8 @@ class Profiler(Lane):
         Args:
             name: the span's name, or a function of a decorated call's `(args)` or `(args, kwargs)` that gives it.
             tags: facts to keep with it; JSON-like values are kept as they are, others as text.
+
+        A function under `@measure` without a name raises a TypeError when it is called, a method when its class is made.
         """
         return Measure(self, name, tags)
 
@@ -187,6 +189,7 @@ class Profiler(Lane):
 
         Raises:
             ValueError: `parent` is a text but no span id (16 hex digits).
+            TypeError: `parent` is neither a text nor a span.
         """
         return Span(self, name, tags).begin(None if parent is None else _span_id(parent))
 
@@ -224,6 +227,7 @@ class Profiler(Lane):
 
         Raises:
             ValueError: `parent` is a text but no span id (16 hex digits).
+            TypeError: `parent` is neither a text nor a span.
         """
         token = self.current.set(_span_id(parent))
         try:
@@ -351,6 +355,23 @@ class Profiler(Lane):
         return f"<Profiler run {self.run_id!r}, writer {self.settings.writer!r}>"
 
 
+def _settled(settings: Settings) -> Settings:
+    """The settings, with a fallback sink that the program can change its folder under: it is opened when it is needed."""
+    if settings.fallback_sink is None:
+        return settings
+    return settings.model_copy(update={"fallback_sink": SinkSpec.parse(settings.fallback_sink).absolute().text})
+
+
+def _check_folder() -> None:
+    """Whether there is a folder to start a process in."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise StorageError(
+            "the current folder is gone: change to another, where the writing process can begin"
+        ) from error
+
+
 def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
     """What another process stores there."""
     from ferret.sinks.reading import open_readable  # noqa: PLC0415 - only who reads pays
@@ -366,6 +387,8 @@ def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
 def _span_id(span: Span | str) -> int:
     if isinstance(span, Span):
         return span.span_id
+    if not isinstance(span, str):
+        raise TypeError(f"parent is {span!r}: give a span, or a span id such as current_span_id() tells inside a span")
     if len(span) != 16 or not set(span) <= set(string.hexdigits):
         raise ValueError(f"parent is {span!r}: a span id has 16 hex digits")
     return int(span, 16)

@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from time import perf_counter_ns
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from ferret import twin
@@ -25,9 +26,68 @@ class Measure(Span):
 
     __slots__ = ()
 
-    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, coroutine function, generator or async generator: a span for each call."""
-        return measured(func, self._recorder, self.name, self._tags)
+    if TYPE_CHECKING:
+
+        def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
+            """Decorate."""
+
+    else:  # a function under `@measure` without a name is called like this, with whatever it takes
+
+        def __call__(self, /, *args, **kwargs):
+            """Decorate a function, coroutine function, generator or async generator: a span for each call.
+
+            Raises:
+                TypeError: there is nothing to decorate; the message says what would be right.
+            """
+            return measured(_what_to_measure(self.name, args, kwargs), self._where(), self.name, self._tags)
+
+    def _where(self) -> Recorder | Callable[[], Recorder]:
+        return self._recorder
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        # `@measure` without a name over a method: here it shows at once, and without a cost to blocks
+        meant: object = self.name
+        if isinstance(meant, FunctionType | type) and meant.__name__ == attribute:
+            raise _no_name(meant)
+
+
+_GIVES_NO_TEXT = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+"""Functions of these kinds are not meant to give a name."""
+
+
+def _what_to_measure(name: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a `Measure` is called with, if it is called as a decorator.
+
+    Under `@measure` without a name, the function has become the name, as a function may; and a call of it comes here.
+
+    Raises:
+        TypeError: there is nothing to measure.
+    """
+    if type(name) is FunctionType and name.__code__.co_flags & _GIVES_NO_TEXT:
+        raise _no_name(name)
+    func = args[0] if len(args) == 1 and not kwargs else None
+    if isinstance(func, staticmethod | classmethod) or (callable(func) and not isinstance(func, Measure | type)):
+        return func
+    for one in (name, func.name if isinstance(func, Measure) else None):
+        if callable(one):
+            raise _no_name(one)
+    raise TypeError(f"@measure({plain_text(name)!r}) {_instead(func)}")
+
+
+def _instead(func: object) -> str:
+    """What to do about something that is no function, as the rest of a sentence."""
+    if isinstance(func, type):
+        return f"is for functions, and {func.__name__} is a class: put it above its methods, such as __init__"
+    if isinstance(
+        func, property | functools.cached_property | functools.singledispatchmethod | functools.partialmethod
+    ):
+        return f"is for functions: put it below @{type(func).__name__}, next to the `def`"
+    return "is for a function: there is none in this call of it"
+
+
+def _no_name(meant: object) -> TypeError:
+    name = meant.__name__ if isinstance(meant, FunctionType | type) else "load"
+    return TypeError(f"measure takes a name first: @measure({name!r})")
 
 
 def measured[**P, R](
@@ -35,12 +95,16 @@ def measured[**P, R](
 ) -> Callable[P, R]:
     """`func` with a span around each call; of the same kind (`inspect.iscoroutinefunction` and so on) as it was.
 
+    A static or class method stays one.
+
     Args:
         func: what to measure.
         recorder: where its spans go, or a function that tells at each call.
         name: the name of each span, or a function of the call's arguments.
         tags: the tags of each span.
     """
+    if isinstance(func, staticmethod | classmethod):
+        return cast("Callable[P, R]", type(func)(measured(func.__func__, recorder, name, tags)))
     inner = cast("Callable[..., Any]", func)
     name_of = naming(name) if callable(name) else None
     fixed = UNNAMED if callable(name) else plain_text(name)

@@ -17,6 +17,7 @@ import pluggy
 
 from ferret import builtin, hookspecs
 from ferret.errors import PluginError
+from ferret.filenames import absolute
 from ferret.tags import error_text
 
 if TYPE_CHECKING:
@@ -205,6 +206,29 @@ class SinkSpec(msgspec.Struct, frozen=True):
         """`name` or `name:target`, as in `jsonl:spans.jsonl`."""
         name, colon, target = text.partition(":")
         return cls(name, target if colon else None, options or {})
+
+    @property
+    def text(self) -> str:
+        """What `parse` makes this of, but for the options."""
+        return self.name if self.target is None else f"{self.name}:{self.target}"
+
+    def absolute(self) -> SinkSpec:
+        """The same sink, also once the program has changed its folder. For ferret's own sinks, which are known to be files.
+
+        A `tee` stays as it is in a folder with a comma in its name, which would part it.
+
+        Raises:
+            StorageError: the current folder is gone, or no file can have such a name.
+        """
+        if not self.target or self.name not in {"beaver", "jsonl", "tee"} or self.target == ":memory:":
+            return self
+        if self.name != "tee":
+            return msgspec.structs.replace(self, target=absolute(self.target))
+        parts = self.target.split(",")
+        settled = [SinkSpec.parse(part.strip()).absolute().text for part in parts]
+        if any("," in one for one in settled):
+            return self
+        return msgspec.structs.replace(self, target=",".join(settled))
 
     def open(self) -> Sink:
         """Make the sink.

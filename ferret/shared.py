@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ferret import twin
 from ferret.core import Profiler
-from ferret.decorate import Measure, measured
+from ferret.decorate import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,9 +89,8 @@ class _SharedMeasure(Measure):
         self._recorder = get_profiler()
         return super().__enter__()
 
-    def __call__[**P, R](self, func: Callable[P, R]) -> Callable[P, R]:
-        """Decorate what may be imported before there is a profiler."""
-        return measured(func, get_profiler, self.name, self._tags)
+    def _where(self) -> Callable[[], Profiler]:
+        return get_profiler  # what is decorated may be imported before there is a profiler
 
 
 class _NotYet:

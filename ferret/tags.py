@@ -27,7 +27,7 @@ CUT = "…[cut]"
 """The mark at the end of a text, or in place of a value, that was cut."""
 
 UNREADABLE = "tags could not be read"
-"""Under the key `CUT`, where there is nothing else to keep."""
+"""Under the key `CUT`, where there is nothing else to keep, and no plainer reason."""
 
 type_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 """A class's own name, also where its metaclass has another idea of what `__name__` is."""
@@ -103,7 +103,15 @@ def merged_tags(tags: Tags | None, more: Tags) -> Tags:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - no mapping, or a hostile one
-        return {CUT: UNREADABLE, **more}
+        return {CUT: _unreadable(tags), **more}
+
+
+def _unreadable(tags: object) -> str:
+    """Why nothing, or no more, can be kept of something that was given as tags."""
+    kind = type(tags)
+    if any(base is dict for base in type.__dict__["__mro__"].__get__(kind)):
+        return UNREADABLE
+    return f"tags must be a dict, not {plain_text(type_name(kind))}"
 
 
 def decode_tags(data: bytes) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _encode_carefully(tags: Any) -> bytes | None:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - no mapping, or one whose items() raises
-        plain[CUT] = UNREADABLE
+        plain[CUT] = _unreadable(tags)
     if not plain:
         return None
     data = msgspec.json.encode(plain)

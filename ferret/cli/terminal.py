@@ -80,12 +80,20 @@ def output() -> Console:
     """Where tables go. What its encoding lacks comes out escaped, rather than as an error."""
     from rich.console import Console  # noqa: PLC0415 - `--help` and `--json` do without
 
-    return Console(highlight=False, emoji=False, markup=False)
+    # rich takes COLUMNS=0 at its word
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or _columns()}
+    return Console(highlight=False, emoji=False, markup=False, _environ=environ)
 
 
 def has_width(console: Console) -> bool:
     """Whether the output has a width to keep to: that of a terminal, or `COLUMNS`."""
-    return console.is_terminal or bool(os.environ.get("COLUMNS"))
+    return console.is_terminal or bool(_columns())
+
+
+def _columns() -> int:
+    """What `COLUMNS` says; 0 where it says nothing that could be a width."""
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() else 0
 
 
 def width_of(console: Console) -> int | None:
@@ -94,13 +102,15 @@ def width_of(console: Console) -> int | None:
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table in the width that there is, or else with nothing cut."""
+    """Print a table in the width that there is, or else with nothing cut; never with numbers cut."""
     from rich.measure import Measurement  # noqa: PLC0415
 
-    if not has_width(console):
-        endless = console.options.update(max_width=100_000)
-        console.width = Measurement.get(console, endless, table).maximum
+    endless = console.options.update(max_width=100_000)
+    needed, there_is = Measurement.get(console, endless, table).maximum, console.width
+    console.width = max(needed, there_is) if has_width(console) else needed
     console.print(table)
+    if has_width(console):
+        console.width = there_is
 
 
 class Watched:

@@ -192,7 +192,15 @@ def _connect(path: str) -> sqlite3.Connection:
         _make_tables(path)
     # one thread at a time writes, but not always the same
     connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = NORMAL")  # as BeaverDB's own; the file is in WAL mode
+    try:
+        connection.execute("PRAGMA synchronous = NORMAL")  # as BeaverDB's own; the file is in WAL mode
+    except sqlite3.Error as error:
+        connection.close()
+        beside = f"{os.path.basename(path)}-wal"
+        raise StorageError(
+            f"{path!r} cannot be written: {error}. SQLite makes files beside it, such as {beside!r}: see whether "
+            f"{os.path.dirname(path)!r} lets it"
+        ) from error
     return connection
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ferret.errors import StorageError
+from ferret.filenames import check_name
 from ferret.sinks.sqlite_file import look_inside
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def check_target(path: str) -> bool:
     Raises:
         StorageError: the path cannot be used; the message says why, and what would be right.
     """
+    check_name(path)
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise StorageError(f"{path!r} cannot be made: there is no directory {folder!r}; make it first")

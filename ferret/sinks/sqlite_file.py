@@ -16,7 +16,7 @@ def sqlite_url(path: str) -> str:
     """An SQLite URL that opens the file for reading only, and leaves no file beside it."""
     # A file without a -wal is complete, and nobody has it open: taken as immutable, SQLite makes no -wal and -shm either.
     alone = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
-    return f"file:{quote(os.path.abspath(path))}?mode=ro{alone}"
+    return f"file:{quote(os.fsencode(os.path.abspath(path)))}?mode=ro{alone}"
 
 
 @contextmanager

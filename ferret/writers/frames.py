@@ -80,9 +80,13 @@ class BatchFrame(msgspec.Struct, array_like=True):
     part: bool = False
 
 
-def _decoder[T](of: type[T] | Any) -> Callable[[bytes], T]:
+_ODD_TEXT = 1
+"""The msgpack extension for a text that is no Unicode, as `os.fsdecode` gives for names that are not UTF-8: UTF-8 with
+surrogates."""
+
+
+def _decoder[T](decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """A decoder that raises a `FerretError` for whatever is no such payload."""
-    decode = msgspec.msgpack.Decoder(of).decode
 
     def checked(payload: bytes) -> T:
         try:
@@ -94,20 +98,51 @@ def _decoder[T](of: type[T] | Any) -> Callable[[bytes], T]:
     return checked
 
 
+def _odd_text(code: int, data: memoryview) -> str:
+    if code != _ODD_TEXT:
+        raise ValueError(f"no text: extension {code}")
+    return str(data, "utf-8", "surrogatepass")
+
+
+def _whole(value: Any) -> Any:
+    """The same, with texts that msgpack does not take made such as it does."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return msgspec.msgpack.Ext(_ODD_TEXT, value.encode("utf-8", "surrogatepass"))
+    elif isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    elif isinstance(value, list | tuple):
+        return [_whole(one) for one in value]
+    elif isinstance(value, msgspec.Struct):
+        return _whole(msgspec.structs.astuple(value))
+    return value
+
+
 encode = msgspec.msgpack.Encoder().encode
-decode_batch: Callable[[bytes], BatchFrame] = _decoder(BatchFrame)
-decode_hello: Callable[[bytes], Hello] = _decoder(Hello)
-decode: Callable[[bytes], Any] = _decoder(Any)
+_decode_any = msgspec.msgpack.Decoder(ext_hook=_odd_text).decode
+decode: Callable[[bytes], Any] = _decoder(_decode_any)
+decode_batch: Callable[[bytes], BatchFrame] = _decoder(msgspec.msgpack.Decoder(BatchFrame).decode)
+decode_hello: Callable[[bytes], Hello] = _decoder(lambda payload: msgspec.convert(_decode_any(payload), Hello))
 
 
 def send(fd: int, kind: Kind, payload: object) -> None:
     """Write one frame, whole; blocks while the pipe is full.
 
+    Paths arrive as they are, whatever bytes they have.
+
     Raises:
         OSError: the other side is gone.
         FrameTooLargeError: the other side would refuse it. Nothing was written.
+        UnicodeEncodeError: a span's text is no Unicode.
     """
-    body = encode(payload)
+    try:
+        body = encode(payload)
+    except UnicodeEncodeError:
+        if kind is Kind.BATCH:
+            raise
+        body = encode(_whole(payload))
     if len(body) > MAX_FRAME_BYTES:
         raise FrameTooLargeError(
             f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_BYTES}: use a smaller batch_size"

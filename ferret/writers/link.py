@@ -76,12 +76,25 @@ class ChildLink:
         """Start a child.
 
         Args:
-            wait: whether to wait until it has opened the sink, and raise what it could not do.
+            wait: whether to wait until it has opened the sink, and raise what it could not do. No child is left then.
         """
         self.stop(timeout=1.0)  # the one before, if it is gone and nobody has said so
+        try:
+            child = self._born()
+        except OSError as error:
+            raise errors.WriterProcessError(f"the writing process could not start: {error}") from error
+        self._child, self._ready, self._reader, self._alive = child, None, None, True
+        try:
+            self._greet(child, wait)
+        except BaseException:  # nobody would end it
+            child.kill()
+            self.stop()
+            raise
+
+    def _born(self) -> subprocess.Popen[bytes]:
         # the child counts as working for the program from its first moment
         with Hold(self._hello.origin[1]) as hold:
-            child = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "ferret.writers.child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -91,7 +104,8 @@ class ChildLink:
                 process_group=0,  # a terminal's Ctrl-C does not reach it even while it is starting
                 pass_fds=hold.files,
             )
-        self._child, self._ready, self._reader, self._alive = child, None, None, True
+
+    def _greet(self, child: subprocess.Popen[bytes], wait: bool) -> None:
         assert child.stdin is not None and child.stdout is not None  # noqa: PT018 - both are pipes
         self._requests, self._answers = child.stdin, child.stdout
         with suppress(OSError, AttributeError):
@@ -100,8 +114,9 @@ class ChildLink:
             frames.send(child.stdin.fileno(), Kind.HELLO, self._hello)
         if wait:
             self._await_ready()
-        self._reader = threading.Thread(target=self._read, args=(child,), name="ferret-answers", daemon=True)
-        self._reader.start()
+        reader = threading.Thread(target=self._read, args=(child,), name="ferret-answers", daemon=True)
+        reader.start()
+        self._reader = reader
 
     def _await_ready(self) -> None:
         assert self._child is not None
@@ -204,7 +219,7 @@ def block_sigpipe() -> None:
 
 def search_path() -> list[str]:
     """Where this process imports from, such that it means the same in another folder."""
-    return [os.path.abspath(entry) for entry in sys.path]
+    return [os.path.abspath(os.fsdecode(entry)) for entry in sys.path]
 
 
 def _environment() -> dict[str, str]:

@@ -477,7 +477,7 @@ MUTATIONS = [
     Mutation(
         "Nothing that is stored or received is executed",
         "ferret/writers/frames.py",
-        "decode: Callable[[bytes], Any] = _decoder(Any)",
+        "decode: Callable[[bytes], Any] = _decoder(_decode_any)",
         "import pickle\n\ndecode: Callable[[bytes], Any] = pickle.loads",
         ("tests/security/test_no_foreign_code.py::test_no_module_can_unpickle_or_evaluate",),
     ),

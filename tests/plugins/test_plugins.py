@@ -507,7 +507,7 @@ def test_a_sink_says_which_options_it_does_not_take(site: Site, monkeypatch: pyt
     site.install("ferret-parquet", sink_plugin("parquet"))
     site.use(monkeypatch)
     name, target = sink.split(":")
-    with pytest.raises(PluginError, match=rf"sink '{name}' does not take target '{target}', level=9: .*'level'"):
+    with pytest.raises(PluginError, match=rf"sink '{name}' does not take target '.*{target}', level=9: .*'level'"):
         Profiler(sink=sink, sink_options={"level": 9})
 
 

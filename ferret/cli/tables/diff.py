@@ -30,14 +30,16 @@ def diff_table(diffs: Sequence[NameDiff], *, width: int | None = None) -> Table:
     """
     return fitted(
         [
-            Column("name", text=True, cells=[line(one.name, "cyan") for one in diffs]),
+            Column("name", text=True, names=True, cells=[line(one.name, "cyan") for one in diffs]),
             Column("± total", cells=[_signed(one.total_change, one) for one in diffs]),
-            Column("± mean", drop=1, cells=[_mean(one) for one in diffs]),
-            Column("factor", cells=[_factor(one) for one in diffs]),
-            Column("count, A → B", drop=3, cells=[_both(one, lambda it: f"{it.count:,}") for one in diffs]),
-            Column("total, A → B", drop=4, cells=[_both(one, lambda it: duration(it.total_duration)) for one in diffs]),
-            Column("mean, A → B", drop=2, cells=[_both(one, lambda it: duration(it.avg_duration)) for one in diffs]),
-            Column("p95, A → B", drop=5, cells=[_both(one, lambda it: duration(it.p95)) for one in diffs]),
+            Column("± mean", drop=2, cells=[_mean(one) for one in diffs]),
+            Column("factor", drop=1, cells=[_factor(one) for one in diffs]),
+            Column("count, A → B", drop=11, cells=[_both(one, lambda it: f"{it.count:,}") for one in diffs]),
+            Column(
+                "total, A → B", drop=12, cells=[_both(one, lambda it: duration(it.total_duration)) for one in diffs]
+            ),
+            Column("mean, A → B", drop=10, cells=[_both(one, lambda it: duration(it.avg_duration)) for one in diffs]),
+            Column("p95, A → B", drop=13, cells=[_both(one, lambda it: duration(it.p95)) for one in diffs]),
         ],
         width,
     )

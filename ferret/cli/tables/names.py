@@ -31,26 +31,30 @@ def names_table(
         by: the heading of the column that they are sorted by, which is shown in any case.
     """
     columns = [
-        Column("name", text=True, cells=[line(one.name, "cyan") for one in stats]),
-        Column("count", cells=[count(one.count) for one in stats]),
+        Column("name", text=True, names=True, cells=[line(one.name, "cyan") for one in stats]),
+        Column("count", drop=1, cells=[count(one.count) for one in stats]),
         Column("total", cells=[time(one.total_duration) for one in stats]),
-        Column("self", drop=2, cells=[time(one.self_duration) for one in stats]),
-        Column("mean", drop=1, cells=[time(one.avg_duration) for one in stats]),
-        Column("p50", drop=6, cells=[time(one.p50) for one in stats]),
-        Column("p95", drop=4, cells=[time(one.p95) for one in stats]),
-        Column("p99", drop=5, cells=[time(one.p99) for one in stats]),
-        Column("max", drop=3, cells=[time(one.max_duration) for one in stats]),
-        Column("errors", cells=[count(one.error_count, "red") for one in stats]),
+        Column("self", drop=4, cells=[time(one.self_duration) for one in stats]),
+        Column("mean", drop=12, cells=[time(one.avg_duration) for one in stats]),
+        Column("p50", drop=11, cells=[time(one.p50) for one in stats]),
+        Column("p95", drop=5, cells=[time(one.p95) for one in stats]),
+        Column("p99", drop=10, cells=[time(one.p99) for one in stats]),
+        Column("max", drop=13, cells=[time(one.max_duration) for one in stats]),
+        Column(
+            "errors",
+            drop=2 if any(one.error_count for one in stats) else 6,
+            cells=[count(one.error_count, "red") for one in stats],
+        ),
     ]
     for one in columns:
         if one.heading == by:
             one.drop = 0
     if bars:
         columns.append(
-            Column("", drop=8, left=True, width=BAR, cells=[filled(one.total_duration, longest) for one in stats])
+            Column("", drop=15, left=True, width=BAR, cells=[filled(one.total_duration, longest) for one in stats])
         )
     if any(one.file for one in stats):
-        columns.append(Column("where", drop=7, left=True, cells=[Text(_where(one), style="dim") for one in stats]))
+        columns.append(Column("where", drop=14, left=True, cells=[Text(_where(one), style="dim") for one in stats]))
     return fitted(columns, width)
 
 

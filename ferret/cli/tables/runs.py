@@ -34,14 +34,14 @@ def runs_table(runs: Sequence[RunInfo], *, short: bool = False, width: int | Non
     digits = _telling_length([run.run_id for run in runs]) if short else None
     ids = [Text(printable(run.run_id[:digits]), style="cyan", overflow="fold") for run in runs]
     columns = [
-        Column("when", left=True, cells=[Text(local_time(run.started_at)) for run in runs]),
+        Column("when", drop=2, left=True, cells=[Text(local_time(run.started_at)) for run in runs]),
         Column("run", left=True, cells=ids),
         Column("program", text=True, cells=[line(_program(run)) for run in runs]),
-        Column("took", drop=2, cells=[_took(run) for run in runs]),
-        Column("procs", drop=3, cells=[count(len(run.processes)) for run in runs]),
-        Column("spans", cells=[count(run.spans) for run in runs]),
-        Column("errors", drop=1, cells=[count(run.errors, "red") for run in runs]),
-        Column("lost", cells=[count(run.lost, "red") for run in runs]),
+        Column("took", drop=5, cells=[_took(run) for run in runs]),
+        Column("procs", drop=6, cells=[count(len(run.processes)) for run in runs]),
+        Column("spans", drop=3, cells=[count(run.spans) for run in runs]),
+        Column("errors", drop=4, cells=[count(run.errors, "red") for run in runs]),
+        Column("lost", drop=1, cells=[count(run.lost, "red") for run in runs]),
     ]
     if any(run.unclean for run in runs):
         marks = [Text(_state(run), style="yellow") for run in runs]

@@ -51,11 +51,11 @@ def trace_table(root: TraceNode, *, width: int | None = None) -> Table:
         for row in rows
     ]
     columns = [
-        Column("span", text=True, cells=names),
+        Column("span", text=True, names=True, cells=names),
         Column("began", drop=2, cells=[Text(f"+{duration(_began(row.node, root))}", style="dim") for row in rows]),
         Column("took", cells=[time(row.node.span.duration or 0.0) for row in rows]),
         Column("self", drop=1, cells=[time(row.node.self_time) for row in rows]),
-        Column("", drop=4, left=True, width=_LANE, cells=[_lane(row.node, root, whole) for row in rows]),
+        Column("", drop=10, left=True, width=_LANE, cells=[_lane(row.node, root, whole) for row in rows]),
     ]
     notes = [_notes(row.node.span, row.above) for row in rows]
     if any(note.plain for note in notes):

@@ -41,15 +41,19 @@ def tree_table(
         Text.assemble((row.guide, "dim"), (row.name, row.style), no_wrap=True, overflow="ellipsis") for row in rows
     ]
     columns = [
-        Column("call", text=True, cells=calls),
-        Column("count", cells=[count(row.calls) for row in rows]),
+        Column("call", text=True, names=True, cells=calls),
+        Column("count", drop=2, cells=[count(row.calls) for row in rows]),
         Column("total", cells=[time(row.total) for row in rows]),
-        Column("self", drop=1, cells=[time(row.own) for row in rows]),
-        Column("share", cells=[Text(share(row.total, row.whole)) for row in rows]),
-        Column("errors", drop=2, cells=[count(row.errors, "red") for row in rows]),
+        Column("self", drop=4, cells=[time(row.own) for row in rows]),
+        Column("share", drop=1, cells=[Text(share(row.total, row.whole)) for row in rows]),
+        Column(
+            "errors",
+            drop=3 if any(row.errors for row in rows) else 10,
+            cells=[count(row.errors, "red") for row in rows],
+        ),
     ]
     if bars:
-        columns.append(Column("", drop=3, left=True, width=BAR, cells=[filled(row.total, row.whole) for row in rows]))
+        columns.append(Column("", drop=11, left=True, width=BAR, cells=[filled(row.total, row.whole) for row in rows]))
     return fitted(columns, width)
 
 
