@@ -65,7 +65,7 @@ class Hello(msgspec.Struct, array_like=True):
     info: dict[str, Any]
 
 
-class FrameTooLargeError(FerretError):
+class FrameTooLargeError(Exception):
     """A frame that is larger than the other side takes."""
 
 
