@@ -317,7 +317,7 @@ def test_a_frame_beyond_the_limit_is_neither_sent_nor_read(
     reading, writing = pipe
     frames.send(writing, Kind.FLUSH, "x" * 1000)
     monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 500)
-    with pytest.raises(FerretError, match="smaller batch_size"):
+    with pytest.raises(frames.FrameTooLargeError, match="smaller batch_size"):
         frames.send(writing, Kind.FLUSH, "x" * 1000)
     os.close(writing)
     with pytest.raises(FerretError, match="out of step"):

@@ -228,8 +228,8 @@ def test_bad_input_is_one_line_and_changes_nothing(program: Place, words: list[s
 @pytest.mark.parametrize(
     ("before", "message"),
     [
-        ("ulimit -n 8", "recording cannot begin: Too many open files"),
-        ("mkdir gone; cd gone; rmdir ../gone", "recording cannot begin: the current folder was removed"),
+        ("ulimit -n 8", "the writing process could not start: [Errno 24] Too many open files"),
+        ("mkdir gone; cd gone; rmdir ../gone", "the current folder is gone: change to another"),
     ],
     ids=["files", "folder"],
 )
