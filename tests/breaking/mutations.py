@@ -171,8 +171,8 @@ MUTATIONS = [
     Mutation(
         "Recording is safe in signal handlers",
         "ferret/writers/sync.py",
-        "        self._consumer = threading.RLock()",
-        "        self._consumer = threading.Lock()",
+        "            if self._consuming.locked():\n                return True\n",
+        "            if self._consuming.locked():\n                self._consuming.release()\n",
         (f"{THREADS}::test_a_signal_handler_may_record_at_any_moment[sync]",),
     ),
     Mutation(
@@ -451,6 +451,13 @@ MUTATIONS = [
         "ferret/sinks/beaver_file.py",
         "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))",
         "os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))",
+        (f"{ROWS}::test_where_there_are_no_hard_links_a_file_is_made_in_its_place",),
+    ),
+    Mutation(
+        "Files are for their owner only",
+        "ferret/sinks/beaver_file.py",
+        "        os.close(file)\n",
+        "        os.fchmod(file, 0o644)\n        os.close(file)\n",
         (f"{BEAVER}::test_a_file_is_made_for_its_owner_only",),
     ),
     Mutation(

@@ -183,7 +183,7 @@ def test_a_span_of_a_handler_that_interrupts_a_look_into_the_books_does_not_wait
     sink = ScriptedSink()
     sink.gate.clear()
     profiler = Profiler(sink=sink, writer="sync", batch_size=1)
-    other = threading.Thread(target=lambda: profiler.start("other's").end())
+    other = threading.Thread(target=lambda: profiler.start("other's").end(), daemon=True)
     other.start()
     assert sink.entered.acquire(timeout=30)
     threading.Timer(0.05, sink.gate.set).start()
