@@ -26,6 +26,10 @@ def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
         StorageError: it is missing, unreadable, empty, or of another kind; the message says which.
     """
     _check(Path(path))
+    if not Path(path).stat().st_size:
+        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415
+
+        return JsonlReader(path)  # in which there is nothing, but for what the counts say that survived a kill
     if _is_database(path):
         from ferret.sinks.beaver_reader import BeaverReader  # noqa: PLC0415 - only this kind of file needs it
 
@@ -54,8 +58,16 @@ def _check(path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"{path} cannot be read: {reason}") from error
-    if not size:
+    if not size and not _was_recorded_into(path):
         raise StorageError(f"{path} is empty: nothing has been recorded into it yet")
+
+
+def _was_recorded_into(path: Path) -> bool:
+    """Whether processes that meant to write to this file were killed before they did."""
+    from ferret.ledger import live  # noqa: PLC0415 - only for a file that is empty
+    from ferret.ledger.fates import unheard_of  # noqa: PLC0415
+
+    return bool(unheard_of(live.look(os.path.realpath(path)), []))
 
 
 def _is_database(path: str | os.PathLike[str]) -> bool:

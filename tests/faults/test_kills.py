@@ -361,6 +361,17 @@ def test_what_a_removed_folder_left_is_swept_up_once_it_cannot_have_been_unmount
     assert not os.path.exists(life.path)
 
 
+def test_a_file_that_is_still_empty_tells_what_a_kill_took_before_the_first_batch(tmp_path: Path) -> None:
+    file = str(tmp_path / "spans.jsonl")
+    body = "p = Profiler(sink='jsonl:' + db, writer='sync', batch_size=1000)\nrecord(p, 180)\n"
+    killed(file, "sync", body + "kill()")
+    assert Path(file).stat().st_size == 0
+    (run,) = Report(file).runs()
+    assert (run.spans, run.processes[0].state) == (0, "killed")
+    assert run.lost_by_kill is not None
+    assert run.lost_by_kill - 64 < 180 <= run.lost_by_kill
+
+
 def test_a_program_that_was_killed_before_it_recorded_leaves_no_trace(db: str) -> None:
     killed(db, "threaded", "p = Profiler(db)\nkill()")
     assert Report(db).runs() == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import tags_strategy
 
@@ -92,6 +92,8 @@ weird = st.recursive(
 
 
 @given(st.dictionaries(st.text(), weird, max_size=5))
+@example({"no JSON has a number for it": 2**200})
+@example({"no UTF-8 has bytes for it": "\udce9"})
 def test_no_tags_whatever_raise(tags: dict[str, Any]) -> None:
     data = encode_tags(tags)
     strictly(data)

@@ -259,7 +259,7 @@ def faulty_target(plan: Plan, folder: Path) -> str:
 
 def read(path: Path, run_id: str | None = None) -> tuple[list[Stored], list[ProcessInfo]]:
     """Everything in a file, of one run or of all."""
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:  # nobody came to write to it
         return [], []
     if path.name == FILES["sqlite"][0]:
         return _read_sqlite(path, run_id)
