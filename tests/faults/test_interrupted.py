@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from support import ScriptedSink
+from support import ScriptedSink, is_gone
 
 from ferret import Profiler, Report, lifecycle, sigterm
 from ferret.ledger.gaps import Gaps
@@ -359,13 +360,13 @@ def test_one_may_wait_for_ever(writer: str, timeout: float) -> None:
 def test_no_writing_process_is_started_for_a_program_that_gave_up(tmp_path: Path) -> None:
     profiler = Profiler(sink=f"jsonl:{tmp_path / 'spans.jsonl'}", writer="process", batch_size=1)
     writer: Any = profiler.writer
-    begun, go, start, started = threading.Event(), threading.Event(), writer._link.start, list[int]()
+    begun, go, start, started = threading.Event(), threading.Event(), writer._link.start, list[psutil.Process]()
 
     def late(**options: Any) -> None:
         begun.set()
         assert go.wait(30)
         start(**options)
-        started.append(writer.child_pid)
+        started.append(psutil.Process(writer.child_pid))
 
     writer._link.start = late
     os.kill(writer.child_pid, signal.SIGKILL)
@@ -374,15 +375,7 @@ def test_no_writing_process_is_started_for_a_program_that_gave_up(tmp_path: Path
     assert profiler.close(0.1).timed_out
     go.set()
     wait_until(lambda: started, "the thread came to it")
-    wait_until(lambda: _is_gone(started[0]), "the writing process ended")
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_until(lambda: is_gone(started[0]), "the writing process ended")
 
 
 def test_a_batch_that_is_too_large_for_the_pipe_is_taken_apart(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
