@@ -30,7 +30,8 @@ writer, sink, run, counter, pause = sys.argv[1:]
 file = open(counter, "r+b")
 counter = mmap.mmap(file.fileno(), 8)
 from ferret import Profiler
-profiler = Profiler(sink=sink, writer=writer, batch_size=50, flush_interval=0.05, run_id=run)
+# nothing is dropped for want of room, however far a busy machine lets the writer fall behind
+profiler = Profiler(sink=sink, writer=writer, batch_size=50, flush_interval=0.05, run_id=run, max_queue=10**7)
 print("begun", flush=True)
 number = 0
 while True:
