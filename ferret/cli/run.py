@@ -12,7 +12,6 @@ from ferret.cli.common import plain_errors
 from ferret.errors import ConfigError
 
 _DEFAULT_FILE = "trace.db"
-_IN_FILES = ("beaver", "jsonl")
 
 
 def run(
@@ -106,6 +105,7 @@ def run(
 
 def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, str]:
     """Where the spans go, by the options or else the environment; absolute, as child processes may run elsewhere."""
+    from ferret.plugins import SinkSpec  # noqa: PLC0415 - with what it imports
     from ferret.run import goodbye  # noqa: PLC0415
 
     if output is not None and sink is not None:
@@ -118,8 +118,7 @@ def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, st
         given = {"db_path": os.path.abspath(file) if file and file != ":memory:" else file}
         found = goodbye.readable(f"beaver:{file}")
     else:
-        name, colon, target = sink.partition(":")
-        given = {"sink": f"{name}:{os.path.abspath(target)}" if target and name in _IN_FILES else name + colon + target}
+        given = {"sink": SinkSpec.parse(sink).absolute().text}
         found = goodbye.readable(sink)
     if show and found is None:
         raise ConfigError(

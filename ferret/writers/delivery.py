@@ -314,7 +314,7 @@ class Delivery:
             try:
                 with self._gate:
                     what()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - any sink may raise anything
                 return error
             except self._verdicts as error:
                 raised = error
