@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ferret.batch import Batch, Origin, SpanData
 from ferret.span import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 WAIT_S = 60.0
 """How long a test waits for something that must happen, before it says that it did not."""
@@ -32,6 +33,14 @@ json_values = st.recursive(
 """Values that JSON has a form for: they must come back as they were."""
 
 tags_strategy = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), json_values, max_size=4)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
+    """Wait for what another thread or process is about to do."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.002)
 
 
 def is_gone(process: psutil.Process) -> bool:

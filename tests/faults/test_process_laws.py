@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support import WAIT_S, is_gone
+from support import WAIT_S, is_gone, wait_until
 
 from ferret import LostSpansWarning, Profiler, Report, plugins
 from ferret.errors import FerretError
@@ -95,13 +94,6 @@ def notes(folder: Path, beginning: str = "") -> list[str]:
 
 def tell(folder: Path, what: str) -> None:
     (folder / what).touch()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def child_of(profiler: Profiler) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import scripted_sink
-from support import WAIT_S, is_gone
+from support import WAIT_S, is_gone, wait_until
 
 from ferret import ConfigError, LostSpansWarning, Profiler, Report, StorageError, plugins
 from ferret.sinks.memory import MemorySink
@@ -33,13 +33,6 @@ def control(tmp_path: Path) -> scripted_sink.Control:
 
 def scripted(control: scripted_sink.Control, **options: Any) -> Profiler:
     return Profiler(sink=f"scripted:{control.folder}", writer="process", **options)
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def test_what_the_child_stores_is_what_was_recorded(db: str) -> None:

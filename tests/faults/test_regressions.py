@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ORIGIN, WAIT_S, ScriptedSink, record
+from support import ORIGIN, WAIT_S, ScriptedSink, record, wait_until
 
 import ferret
 from ferret import LostSpansWarning, PluginError, Profiler, Report
@@ -36,13 +36,6 @@ def program(code: str, tmp_path: Path, *arguments: str, timeout: float = 30) -> 
         [sys.executable, "-W", "ignore", str(script), *arguments],
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.002)
 
 
 @pytest.fixture

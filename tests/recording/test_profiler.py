@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support import wait_until
 
 import ferret
 from ferret import Profiler, SpanModel
@@ -517,4 +518,5 @@ def test_a_profiler_that_nobody_holds_stores_what_it_has() -> None:
     import gc
 
     gc.collect()
+    wait_until(lambda: sink.spans)  # nobody waits for the worker, least of all the garbage collector
     assert [span.name for span in sink.spans] == ["orphan"]

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from support import WAIT_S, ScriptedSink, numbers_by_thread, record
+from support import WAIT_S, ScriptedSink, numbers_by_thread, record, wait_until
 
 from ferret import LostSpansWarning, Profiler
 from ferret.config import load_settings
@@ -19,14 +19,6 @@ from ferret.writers.bounded import BoundedWriter
 from ferret.writers.threaded import FAR, ThreadedWriter
 
 QUEUED = ["threaded", "bounded"]
-
-
-def wait_until(condition: Any) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("writer", ["sync", *QUEUED])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import WAIT_S, ScriptedSink
+from support import WAIT_S, ScriptedSink, wait_until
 
 import ferret
 from ferret import Profiler, forkgate, plugins
@@ -22,13 +22,6 @@ from ferret.writers import delivery
 
 QUEUED = ["threaded", "bounded"]
 WRITERS = ["sync", *QUEUED]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.001)
 
 
 def start(work: Callable[[], object]) -> threading.Thread:
