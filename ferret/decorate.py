@@ -232,16 +232,17 @@ def _measured_generator(
         span = new_span(args, kwargs).begin()
         resumed = _Resumed(span)
         resume: Callable[[Any], Any] = generator.send
-        value: Any = None
+        given: list[Any] = [None]  # taken out: an error that holds this frame by its traceback must not be held by it
         try:
             while True:
                 with resumed:
-                    item = resume(value)
+                    item = resume(given.pop())
                 try:
-                    value = yield item
+                    given.append((yield item))
                     resume = generator.send
                 except BaseException as error:  # noqa: BLE001 - thrown in, or closed: for the body to handle
-                    value, resume = error, generator.throw
+                    given.append(error)
+                    resume = generator.throw
         except StopIteration as stop:
             span.end()
             return stop.value
@@ -263,16 +264,17 @@ def _measured_async_generator(
         span = new_span(args, kwargs).begin()
         resumed = _Resumed(span)
         resume: Callable[[Any], Any] = functools.partial(_first_step, generator)
-        value: Any = None
+        given: list[Any] = [None]  # as above
         try:
             while True:
                 with resumed:
-                    item = await resume(value)
+                    item = await resume(given.pop())
                 try:
-                    value = yield item
+                    given.append((yield item))
                     resume = generator.asend
                 except BaseException as error:  # noqa: BLE001 - thrown in, or closed: for the body to handle
-                    value, resume = error, generator.athrow
+                    given.append(error)
+                    resume = generator.athrow
         except StopAsyncIteration:
             span.end()
         except GeneratorExit:

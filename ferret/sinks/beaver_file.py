@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 VERSION = 1
 """The `user_version` of a file whose tables are as ferret knows them; what BeaverDB makes of others is its own affair."""
 
+TRIES = 3
+"""How many files are made before one is."""
+
 
 def check_target(path: str) -> bool:
     """Check that a path is a BeaverDB file, or can become one; whether it is there. Nothing is made or changed.
@@ -55,19 +58,32 @@ def make_file(path: str, make_tables: Callable[[str], None]) -> None:
     Raises:
         StorageError: it cannot be made. Nothing was changed.
     """
-    folder = os.path.dirname(path) or "."
     try:
-        file, new = tempfile.mkstemp(prefix=".ferret-", dir=folder)  # for its owner: spans tell what a program does
-        os.close(file)
-        try:
-            make_tables(new)
-            _give_name(new, path)
-        finally:
-            for ending in ("", "-wal", "-shm", "-journal"):
-                with suppress(OSError):
-                    os.unlink(new + ending)
+        if not any(_make_once(path, make_tables) for _ in range(TRIES)):
+            raise StorageError(f"{path!r} cannot be made: what was made is still open in this process; try again")
     except OSError as error:
         raise StorageError(f"{path!r} cannot be made: {error.strerror}") from error
+
+
+def _make_once(path: str, make_tables: Callable[[str], None]) -> bool:
+    """Make the file, unless somebody still has open what was made.
+
+    SQLite removes the write-ahead log when the last connection closes. A connection that was closed stays open as long as
+    anybody holds a cursor of it, be it a traceback that some other code keeps: it would go on with a log that has lost its
+    name, and share its locks with every other connection of this process to that file. Another file has nothing of that.
+    """
+    file, new = tempfile.mkstemp(prefix=".ferret-", dir=os.path.dirname(path) or ".")
+    os.close(file)  # it is for its owner only: spans tell what a program does
+    try:
+        make_tables(new)
+        if os.path.exists(f"{new}-wal"):
+            return False
+        _give_name(new, path)
+    finally:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                os.unlink(new + ending)
+    return True
 
 
 def _give_name(new: str, path: str) -> None:

@@ -12,7 +12,8 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import closing
+import weakref
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -585,6 +586,54 @@ def test_a_decorated_generator_answers_close_and_throw_as_it_would_undecorated()
             answer = wrap(polite)()
             next(answer)
             assert answer.close() == ("bye" if sys.version_info >= (3, 13) else None)
+
+
+class Local:
+    """Something that the caller of a generator has in a variable."""
+
+
+def caller(generator: Any, error: type[BaseException] | None, locals_: list[weakref.ref[Local]]) -> None:
+    local = Local()
+    locals_.append(weakref.ref(local))
+    next(generator)
+    if error is not None:
+        with suppress(error, StopIteration):
+            generator.throw(error)
+
+
+async def async_caller(generator: Any, error: type[BaseException], locals_: list[weakref.ref[Local]]) -> None:
+    local = Local()
+    locals_.append(weakref.ref(local))
+    await anext(generator)
+    with suppress(error, StopAsyncIteration):
+        await generator.athrow(error)
+
+
+@pytest.mark.parametrize("error", [None, GeneratorExit, ValueError, KeyError])
+def test_what_goes_into_a_decorated_generator_is_let_go_of_as_it_would_be_undecorated(error: Any) -> None:
+    """A cycle would keep the callers' variables; once, a cursor of SQLite's, and with it a connection and its locks."""
+    import asyncio
+
+    def numbers() -> Any:
+        with suppress(ValueError):
+            yield 1
+        yield 2
+
+    async def async_numbers() -> Any:
+        with suppress(ValueError):
+            yield 1
+        yield 2
+
+    locals_: list[weakref.ref[Local]] = []
+    with Profiler(sink="null") as profiler:
+        gc.disable()
+        try:
+            caller(profiler.measure("numbers")(numbers)(), error, locals_)
+            if error is not None:
+                asyncio.run(async_caller(profiler.measure("numbers")(async_numbers)(), error, locals_))
+            assert [local() for local in locals_] == [None] * len(locals_)
+        finally:
+            gc.enable()
 
 
 def test_an_event_loop_that_ends_closes_a_decorated_async_generator_once() -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import stat
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import beaver
 import pytest
 from support import ORIGIN, batch, record
 
+import ferret.sinks.beaver
 from ferret import Profiler, Report, StorageError
 from ferret.batch import Origin
 from ferret.errors import FormatError
 from ferret.models import ProcessInfo
 from ferret.sinks.beaver import BeaverSink
+from ferret.sinks.beaver_file import TRIES
 from ferret.sinks.beaver_reader import PAGE, BeaverReader
 from ferret.sinks.memory import MemorySink
 from ferret.sinks.summary import summaries
@@ -99,6 +101,33 @@ def test_a_file_that_was_made_in_vain_is_taken_away_again_but_no_other(
         with pytest.raises(StorageError, match="no database today"):
             BeaverSink(path)
     assert (Path(db).exists(), Path(existing).exists()) == (False, True)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_file_that_sqlite_still_has_open_after_it_was_made_is_made_again(
+    db: str, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    make_tables, cursors = ferret.sinks.beaver._make_tables, []
+
+    def make_and_keep_a_cursor(path: str) -> None:
+        make_tables(path)
+        if len(cursors) < times:
+            with closing(sqlite3.connect(path)) as connection:
+                cursors.append(connection.execute("SELECT name FROM sqlite_master"))
+
+    monkeypatch.setattr(ferret.sinks.beaver, "_make_tables", make_and_keep_a_cursor)
+    if times > TRIES:
+        with pytest.raises(StorageError, match="still open"):
+            BeaverSink(db)
+        assert os.listdir(os.path.dirname(db)) == []
+        return
+    write(db, 1)
+    assert [segment.sequence for segment in BeaverReader(db).segments()] == [1]
+    assert os.listdir(os.path.dirname(db)) == [os.path.basename(db)]
+    del cursors[:]
+    write(db, 2)
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.mark.parametrize("fails", [True, False])
