@@ -456,8 +456,8 @@ MUTATIONS = [
     Mutation(
         "Files are for their owner only",
         "ferret/sinks/beaver_file.py",
-        "        os.close(file)\n",
-        "        os.fchmod(file, 0o644)\n        os.close(file)\n",
+        "    os.close(file)  # it is",
+        "    os.fchmod(file, 0o644)\n    os.close(file)  # it is",
         (f"{BEAVER}::test_a_file_is_made_for_its_owner_only",),
     ),
     Mutation(
