@@ -13,18 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import tenacity
 
 from ferret.ambient import delivering
 from ferret.batch import Batch
-from ferret.errors import RejectedError
 from ferret.forkgate import ForkGate
 from ferret.ledger.fates import settle
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens, place_of
-from ferret.tags import error_text, plain_text, type_name
+from ferret.tags import error_text, plain_text
 from ferret.writers import quarantine
+from ferret.writers.failure import Failure
+from ferret.writers.reopening import Reopening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,12 +44,8 @@ NOTE_EVERY_S = 5.0
 NOTE_EVERY_AT_MOST_S = 60.0
 """How often the ledger is stored while the run goes on: ever more seldom."""
 
-DATA_ERRORS = (
-    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, msgspec.MsgspecError,
-)  # fmt: skip
-"""What a sink raises when a span is at fault rather than the storage."""
 DATA_TRIES = 3
-"""How often a batch is tried that meets with such an error: it seldom goes away."""
+"""How often a batch is tried that meets with an error of the data: it seldom goes away."""
 HOPELESS = 1024
 """After so many such errors in a row, it is the sink that is at fault: batches are not taken apart until one is stored."""
 
@@ -152,7 +148,7 @@ class Delivery:
     @property
     def sink(self) -> Sink:
         """The sink itself."""
-        if isinstance(self._sink, _Reopening):
+        if isinstance(self._sink, Reopening):
             with self._gate:
                 return self._sink.opened()
         return self._sink
@@ -169,65 +165,65 @@ class Delivery:
             self._store_facts()
             if not self._dead_settled:
                 self._settle_the_dead()
-            error = self._try_to_write(batch)
-            if error is None:
+            failure = self._try_to_write(batch)
+            if failure is None:
                 self._failing = False
                 self._refused_in_a_row = 0
                 return None
-            if isinstance(error, RejectedError):
-                return self._refused(batch, error, error.indices)
+            if failure.rejected is not None:
+                return self._refused(batch, failure, failure.rejected)
             self._failing = True
-            if isinstance(error, DATA_ERRORS) and self._refused_in_a_row < HOPELESS:
+            if failure.of_the_data and self._refused_in_a_row < HOPELESS:
                 self._refused_in_a_row += 1
-                return self._refused(batch, error, ())
+                return self._refused(batch, failure, ())
             self._write_to_fallback(batch)
-            self._warn(f"a batch of {len(batch)} spans was not stored: {error_text(error)}")
-            return type_name(type(error))
+            self._warn(f"a batch of {len(batch)} spans was not stored: {failure.text}")
+            return failure.kind
 
-    def _refused(self, batch: Batch, error: Exception, indices: Iterable[int]) -> Refusal:
+    def _refused(self, batch: Batch, failure: Failure, indices: Iterable[int]) -> Refusal:
         bad = sorted({index for index in indices if 0 <= index < len(batch)})
         if len(batch) == 1:
             bad = [0]
         if bad:
             spans = f"{len(bad)} of {len(batch)} spans" if len(batch) > 1 else "a span"
-            self._set_aside(batch, bad, error)
-            self._warn(f"the sink would not take {spans}: {error_text(error)}")
-        return Refusal(bad, type_name(type(error)))
+            self._set_aside(batch, bad, failure.text)
+            self._warn(f"the sink would not take {spans}: {failure.text}")
+        return Refusal(bad, failure.kind)
 
-    def _set_aside(self, batch: Batch, bad: Sequence[int], error: Exception) -> None:
+    def _set_aside(self, batch: Batch, bad: Sequence[int], why: str) -> None:
         records = [batch.records[index] for index in bad]
         aside = Batch(batch.origin, batch.sequence, records, batch.threads, batch.attempt, batch.sources, part=True)
         if self._fallback_spec is not None and self._write_to_fallback(aside):
             return
         place = self.place
-        if place is not None and not quarantine.put(place, aside, error):
+        if place is not None and not quarantine.put(place, aside, why):
             self._warn(f"what the sink would not take could not be written to {quarantine.path_of(place)} either")
 
-    def _try_to_write(self, batch: Batch) -> BaseException | None:
+    def _try_to_write(self, batch: Batch) -> Failure | None:
         """Write it, again and again; what the sink raised at last. What goes wrong here is not the sink's, and raises."""
-        started = time.monotonic()
+        started, part = time.monotonic(), batch.part
         first = self._write(batch)
         if not _is_worth_a_try(first):
-            # Most often it ends here. Tenacity makes cycles, which would keep each batch until the garbage collector comes,
-            # to let go of it in the program's time: 0.3 ms, again and again.
+            # Most often it ends here, without tenacity, whose objects are cycles: each would wait for the garbage collector,
+            # which lets go of it in the program's time. So none of them may refer to the batch: 0.3 ms, again and again.
             return first
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_result(_is_worth_a_try),
-            stop=lambda state: self._time_is_up(started) or _is_hopeless(state, batch),
+            stop=lambda state: self._time_is_up(started) or _is_hopeless(state, part),
             wait=tenacity.wait_exponential(FIRST_DELAY_S, LONGEST_DELAY_S) + tenacity.wait_random(0, FIRST_DELAY_S),
             sleep=self._pause,
-            retry_error_callback=_last_error,
+            retry_error_callback=_last_failure,
         )
         again = itertools.accumulate(itertools.repeat(batch.again()), lambda last, _: last.again())
         outcomes = itertools.chain([first], map(self._write, again))
         return tries(lambda: next(outcomes))
 
-    def _write(self, batch: Batch) -> BaseException | None:
+    def _write(self, batch: Batch) -> Failure | None:
         try:
             with self._gate:
                 self._sink.write(batch)
         except self._verdicts as error:
-            return error
+            return Failure.of(error)
         return None
 
     def _time_is_up(self, started: float) -> bool:
@@ -251,9 +247,9 @@ class Delivery:
     def flush(self) -> None:
         """Flush the sink; a failure is told, but loses nothing that was written."""
         with delivering(self._owner):
-            error = self._ask(self._sink.flush)
-            if error is not None:
-                self._warn(f"the sink could not flush: {error_text(error)}")
+            failure = self._ask(self._sink.flush)
+            if failure is not None:
+                self._warn(f"the sink could not flush: {failure.text}")
 
     def finish(self, ledger: Ledger) -> bool:
         """Store how the run ended, and close the sink; whether it was stored, if the sink keeps such facts."""
@@ -300,24 +296,24 @@ class Delivery:
         return stored
 
     def _close(self, sink: Sink) -> None:
-        error = self._ask(sink.close)
-        if error is not None:
-            self._warn(f"the sink could not close: {error_text(error)}")
+        failure = self._ask(sink.close)
+        if failure is not None:
+            self._warn(f"the sink could not close: {failure.text}")
 
-    def _ask(self, what: Callable[[], None]) -> BaseException | None:
+    def _ask(self, what: Callable[[], None]) -> Failure | None:
         """Have the sink do something; what it raised, or None.
 
         Twice, if that is no `Exception`: it may be meant for this thread, and have come before the sink was asked.
         """
-        raised: BaseException | None = None
+        raised: Failure | None = None
         for _ in range(2):
             try:
                 with self._gate:
                     what()
             except Exception as error:  # noqa: BLE001 - any sink may raise anything
-                return error
+                return Failure.of(error)
             except self._verdicts as error:
-                raised = error
+                raised = Failure.of(error)
             else:
                 return None
         return raised
@@ -338,12 +334,12 @@ class Delivery:
         if self._facts_stored:
             return True
         self._facts_stored = True
-        error = self._ask(lambda: self._tell_facts(self._sink, self._fallback))
-        if error is not None:  # the spans matter more
+        failure = self._ask(lambda: self._tell_facts(self._sink, self._fallback))
+        if failure is not None:  # the spans matter more
             self._facts_stored = self._finishing
             if self._finishing:
-                self._warn(f"the end of the run was not stored: {error_text(error)}")
-        return error is None
+                self._warn(f"the end of the run was not stored: {failure.text}")
+        return failure is None
 
     def _write_to_fallback(self, batch: Batch) -> bool:
         if self._fallback_spec is None:
@@ -369,62 +365,21 @@ class Delivery:
         )  # fmt: skip
         self._new_process()
         if isinstance(self._sink, Reopens):
-            self._sink = _Reopening(self._sink)
+            self._sink = Reopening(self._sink)
 
 
-def _last_error(state: tenacity.RetryCallState) -> BaseException | None:
-    error: BaseException | None = None if state.outcome is None else state.outcome.result()
-    return error
+def _last_failure(state: tenacity.RetryCallState) -> Failure | None:
+    failure: Failure | None = None if state.outcome is None else state.outcome.result()
+    return failure
 
 
-def _is_worth_a_try(error: BaseException | None) -> bool:
-    return error is not None and not isinstance(error, RejectedError)
+def _is_worth_a_try(failure: Failure | None) -> bool:
+    return failure is not None and failure.rejected is None
 
 
-def _is_hopeless(state: tenacity.RetryCallState, batch: Batch) -> bool:
-    error = _last_error(state)
-    return isinstance(error, DATA_ERRORS) and (batch.part or state.attempt_number >= DATA_TRIES)
-
-
-class _Reopening:
-    """A sink that a child inherited, until its first use: then it is opened afresh.
-
-    Opening is left to the first `write`, where failing is already provided for; a fork itself must not do I/O.
-    """
-
-    def __init__(self, inherited: Reopens) -> None:
-        self._inherited = inherited
-        self._opened: Sink | None = None
-
-    @property
-    def place(self) -> str | None:
-        return place_of(self._inherited)
-
-    def opened(self) -> Sink:
-        if self._opened is None:
-            self._opened = self._inherited.reopen()
-        return self._opened
-
-    def write(self, batch: Batch) -> None:
-        self.opened().write(batch)
-
-    def write_run(self, process: ProcessInfo) -> None:
-        sink = self.opened()
-        if isinstance(sink, KeepsRuns):
-            sink.write_run(process)
-
-    def reopen(self) -> Sink:
-        """In a child of the child: from the sink that is open here, which is what it inherits, if there is one."""
-        opened: object = self._opened
-        return (opened if isinstance(opened, Reopens) else self._inherited).reopen()
-
-    def flush(self) -> None:
-        if self._opened is not None:
-            self._opened.flush()
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
+def _is_hopeless(state: tenacity.RetryCallState, part: bool) -> bool:
+    failure = _last_failure(state)
+    return failure is not None and failure.of_the_data and (part or state.attempt_number >= DATA_TRIES)
 
 
 def _fallback_spec(settings: Settings) -> SinkSpec | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ferret.tags import error_text, plain_text
+from ferret.tags import plain_text
 
 if TYPE_CHECKING:
     from ferret.batch import Batch
@@ -22,12 +22,12 @@ def path_of(place: str) -> str:
     return f"{place}-quarantine.jsonl"
 
 
-def put(place: str, batch: Batch, error: BaseException) -> bool:
+def put(place: str, batch: Batch, why: str) -> bool:
     """Append the spans and what is wrong with them. Made for its owner only; whether that was possible.
 
     A span may be there twice, if the process that writes was killed over it.
     """
-    head = {"at": time.time(), "batch": batch.id, "error": error_text(error)}
+    head = {"at": time.time(), "batch": batch.id, "error": why}
     lines = msgspec.json.Encoder().encode_lines([{**head, "span": span} for span in _spans(batch)])
     try:
         file = os.open(path_of(place), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)

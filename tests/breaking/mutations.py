@@ -315,8 +315,8 @@ MUTATIONS = [
     Mutation(
         "One span that a sink refuses costs no other",
         DELIVERY,
-        "                return self._refused(batch, error, ())",
-        "                return type(error).__name__",
+        "                return self._refused(batch, failure, ())",
+        "                return failure.kind",
         (f"{QUARANTINE}::test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored[threaded-a value]",),
     ),
     Mutation(
@@ -329,7 +329,7 @@ MUTATIONS = [
     Mutation(
         "What a sink refuses is set aside",
         "ferret/writers/quarantine.py",
-        'head = {"at": time.time(), "batch": batch.id, "error": error_text(error)}',
+        'head = {"at": time.time(), "batch": batch.id, "error": why}',
         'head = {"at": time.time(), "batch": batch.id, "error": ""}',
         (f"{QUARANTINE}::test_the_quarantine_says_what_is_wrong_and_is_private[threaded]",),
     ),
@@ -554,7 +554,7 @@ MUTATIONS = [
     ),
     Mutation(
         "A forked child goes on when its parent has closed",
-        DELIVERY,
+        "ferret/writers/reopening.py",
         "        return (opened if isinstance(opened, Reopens) else self._inherited).reopen()",
         "        return self._inherited.reopen()",
         (f"{INTERRUPTED}::test_a_child_of_a_child_goes_on_when_both_before_it_have_closed[beaver-threaded]",),

@@ -21,7 +21,7 @@ import pytest
 from support import ORIGIN, WAIT_S, ScriptedSink, record, wait_until
 
 import ferret
-from ferret import LostSpansWarning, PluginError, Profiler, Report
+from ferret import LostSpansWarning, PluginError, Profiler, RejectedError, Report
 from ferret.batch import Batch
 from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
 from ferret.ledger.live import Life
@@ -717,6 +717,43 @@ def test_a_batch_is_let_go_of_by_whoever_delivered_it_and_not_by_the_garbage_col
             gc.enable()
 
 
+class FailsEverySecondTime(MemorySink):
+    """Keeps nothing."""
+
+    def __init__(self, error: Exception | type[Exception]) -> None:
+        super().__init__()
+        self._error = error
+        self._tries = 0
+
+    def write(self, batch: Batch) -> None:
+        self._tries += 1
+        if self._tries % 2:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError, OSError("the same one"), ValueError, RejectedError, RejectedError("no", [0])]
+)
+@pytest.mark.parametrize("writer", ["sync", "threaded", "bounded"])
+@pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
+def test_a_batch_that_a_sink_did_not_take_at_once_is_let_go_of_without_the_garbage_collector(
+    writer: str, error: Any
+) -> None:
+    name = f"a name of {writer}'s own"
+    with Profiler(sink=FailsEverySecondTime(error), writer=writer, batch_size=100) as profiler:
+        before = sys.getrefcount(name)
+        gc.disable()
+        try:
+            for _ in range(300):
+                with profiler.measure(name):
+                    pass
+            profiler.flush(WAIT_S)
+            assert profiler.stats().pending == 0
+            wait_until(lambda: sys.getrefcount(name) == before)
+        finally:
+            gc.enable()
+
+
 def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
     profilers = [Profiler(sink=MemorySink()) for _ in range(4)]
     for profiler in profilers:
@@ -860,9 +897,9 @@ def test_a_ticket_is_not_reached_before_the_parts_of_a_batch_that_others_overtoo
 def test_a_line_of_the_quarantine_that_was_cut_short_costs_no_other(tmp_path: Path) -> None:
     place = str(tmp_path / "spans")
     batch = Batch(ORIGIN, 0, [record(1)])
-    assert quarantine.put(place, batch, ValueError("no"))
+    assert quarantine.put(place, batch, "ValueError: no")
     path = Path(quarantine.path_of(place))
     path.write_bytes(path.read_bytes() * 2 + b'{"at":17')
-    assert quarantine.put(place, batch, ValueError("no"))
+    assert quarantine.put(place, batch, "ValueError: no")
     *_, cut, last = path.read_bytes().splitlines()
     assert (cut, json.loads(last)["error"]) == (b'{"at":17', "ValueError: no")

@@ -44,7 +44,7 @@ def test_every_file_beside_the_spans_is_for_its_owner_only(
 def test_what_is_set_aside_is_for_its_owner_only(tmp_path: Path) -> None:
     from support import batch, record
 
-    assert quarantine.put(str(tmp_path / "x.db"), batch(record(1)), ValueError("no"))
+    assert quarantine.put(str(tmp_path / "x.db"), batch(record(1)), "ValueError: no")
     assert set(modes(tmp_path).values()) == {0o600}
 
 
