@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import NamedTuple
 
 import msgspec
@@ -35,5 +36,13 @@ class Failure(NamedTuple):
     def of(cls, error: BaseException) -> Failure:
         """What there is to know of an error, which loses its traceback: a sink may keep it, and raise it again and again."""
         BaseException.with_traceback(error, None)
-        rejected = error.indices if isinstance(error, RejectedError) else None
+        rejected = _named(error) if isinstance(error, RejectedError) else None
         return cls(type_name(type(error)), error_text(error), isinstance(error, _DATA_ERRORS), rejected)
+
+
+def _named(error: RejectedError) -> tuple[int, ...]:
+    """The places that it names; none if that is not what it says, as a sink's own kind of error may not."""
+    try:
+        return tuple(map(operator.index, error.indices))
+    except Exception:  # noqa: BLE001 - there may be anything, or nothing
+        return ()

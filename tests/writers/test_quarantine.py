@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from ferret import Profiler, hookimpl, plugins
 from ferret.batch import Batch
 from ferret.errors import RejectedError, StorageError
 from ferret.sinks.jsonl import JsonlSink
+from ferret.sinks.memory import MemorySink
 from ferret.tags import CUT
 from ferret.writers import delivery, quarantine
 from ferret.writers.quarantine import path_of
@@ -114,6 +116,43 @@ def test_the_same_through_another_process(how: str, poisoned: list[bool], size: 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "spans.jsonl")
         check(picky_profiler(how, path, "process", batch_size=size), path, poisoned)
+
+
+class OddlyRejectedError(RejectedError):
+    """A sink's own kind, which says in its own way what it rejects."""
+
+    def __init__(self, message: str, *indices: object) -> None:
+        Exception.__init__(self, message)
+        if indices:
+            (self.indices,) = indices  # type: ignore[assignment]
+
+
+class OddlyPickySink(MemorySink):
+    def __init__(self, *indices: object) -> None:
+        super().__init__()
+        self._indices = indices
+
+    def write(self, batch: Batch) -> None:
+        if any("poison" in span.tags for span in batch):
+            raise OddlyRejectedError("poisoned", *self._indices)
+        super().write(batch)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "indices", [(), (None,), (["1"],), ([1.0],), ([np.int64(1)],), (np.array([1, 99]),), ({1: "one"},)], ids=repr
+)
+@pytest.mark.parametrize("writer", WRITERS[:3])
+def test_however_a_sink_names_what_it_rejects_that_costs_no_other_span(
+    writer: str, indices: tuple[object, ...]
+) -> None:
+    sink = OddlyPickySink(*indices)
+    profiler = Profiler(sink=sink, writer=writer, batch_size=10, close_timeout=30)
+    for number in range(4):
+        profiler.start("x", {"poison": 1} if number == 1 else {"n": number}).end()
+    report = profiler.close()
+    assert (report.written, report.failed_by, report.timed_out) == (3, {"OddlyRejectedError": 1}, False)
+    assert sorted(span.tags["n"] for span in sink.spans) == [0, 2, 3]
 
 
 @pytest.mark.filterwarnings("ignore")
