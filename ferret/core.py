@@ -376,12 +376,10 @@ def _open_stored(spec: SinkSpec, namespace: str) -> Readable:
     """What another process stores there."""
     from ferret.sinks.reading import open_readable  # noqa: PLC0415 - only who reads pays
 
-    name, target = spec.name, spec.target or ""
-    if name == "tee":
-        name, _, target = target.split(",")[0].partition(":")
-    if name not in {"beaver", "jsonl"}:
-        raise ConfigError(f"the sink {name!r} is open in another process, and cannot be read from this one")
-    return open_readable(target, namespace)
+    read = spec.parts[0] if spec.name == "tee" else spec
+    if read.name not in {"beaver", "jsonl"}:
+        raise ConfigError(f"the sink {read.name!r} is open in another process, and cannot be read from this one")
+    return open_readable(read.target or "", namespace)
 
 
 def _span_id(span: Span | str) -> int:

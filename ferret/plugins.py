@@ -212,6 +212,11 @@ class SinkSpec(msgspec.Struct, frozen=True):
         """What `parse` makes this of, but for the options."""
         return self.name if self.target is None else f"{self.name}:{self.target}"
 
+    @property
+    def parts(self) -> list[SinkSpec]:
+        """The sinks of a `tee`."""
+        return [SinkSpec.parse(part.strip()) for part in (self.target or "").split(",")]
+
     def absolute(self) -> SinkSpec:
         """The same sink, also once the program has changed its folder. For ferret's own sinks, which are known to be files.
 
@@ -224,8 +229,7 @@ class SinkSpec(msgspec.Struct, frozen=True):
             return self
         if self.name != "tee":
             return msgspec.structs.replace(self, target=absolute(self.target))
-        parts = self.target.split(",")
-        settled = [SinkSpec.parse(part.strip()).absolute().text for part in parts]
+        settled = [part.absolute().text for part in self.parts]
         if any("," in one for one in settled):
             return self
         return msgspec.structs.replace(self, target=",".join(settled))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from ferret.ambient import ThreadInfo
 from ferret.batch import Batch, Origin, SpanData
 from ferret.span import Record
+from ferret.testing import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,10 +37,7 @@ tags_strategy = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])
 
 def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
     """Wait for what another thread or process is about to do."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.002)
+    patience.wait_until(condition, "it never happened", seconds)
 
 
 def is_gone(process: psutil.Process) -> bool:

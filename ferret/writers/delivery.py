@@ -27,7 +27,7 @@ from ferret.writers.failure import Failure
 from ferret.writers.reopening import Reopening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ferret.batch import Origin
     from ferret.config import Settings
@@ -171,17 +171,17 @@ class Delivery:
                 self._refused_in_a_row = 0
                 return None
             if failure.rejected is not None:
-                return self._refused(batch, failure, failure.rejected)
+                return self._refused(batch, failure)
             self._failing = True
             if failure.of_the_data and self._refused_in_a_row < HOPELESS:
                 self._refused_in_a_row += 1
-                return self._refused(batch, failure, ())
+                return self._refused(batch, failure)
             self._write_to_fallback(batch)
             self._warn(f"a batch of {len(batch)} spans was not stored: {failure.text}")
             return failure.kind
 
-    def _refused(self, batch: Batch, failure: Failure, indices: Iterable[int]) -> Refusal:
-        bad = sorted({index for index in indices if 0 <= index < len(batch)})
+    def _refused(self, batch: Batch, failure: Failure) -> Refusal:
+        bad = sorted({index for index in failure.rejected or () if 0 <= index < len(batch)})
         if len(batch) == 1:
             bad = [0]
         if bad:

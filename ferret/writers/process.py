@@ -271,8 +271,7 @@ def _sources_of(batch: Batch) -> dict[str, Source]:
 def _likely_place(sink: SinkSpec) -> str | None:
     """The file that the sink will write to, as far as that can be told without opening it."""
     if sink.name == "tee":
-        parts = (SinkSpec.parse(part.strip()) for part in (sink.target or "").split(","))
-        return next((_likely_place(part) for part in parts if part.name != "null"), None)
+        return next((_likely_place(part) for part in sink.parts if part.name != "null"), None)
     return os.path.realpath(sink.target) if sink.name in {"beaver", "jsonl"} and sink.target else None
 
 

@@ -315,8 +315,8 @@ MUTATIONS = [
     Mutation(
         "One span that a sink refuses costs no other",
         DELIVERY,
-        "                return self._refused(batch, failure, ())",
-        "                return failure.kind",
+        "                self._refused_in_a_row += 1\n                return self._refused(batch, failure)",
+        "                self._refused_in_a_row += 1\n                return failure.kind",
         (f"{QUARANTINE}::test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored[threaded-a value]",),
     ),
     Mutation(

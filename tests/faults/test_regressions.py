@@ -699,22 +699,28 @@ def test_a_sinks_error_that_cannot_say_what_it_is_is_one_like_any_other(writer: 
     assert (report.recorded, report.failed_by, report.timed_out) == (1, {"MuteError": 1}, False)
 
 
+def record_and_see_that_it_is_let_go_of(profiler: Profiler, name: str, count: int) -> None:
+    before = sys.getrefcount(name)
+    gc.disable()
+    try:
+        for _ in range(count):
+            with profiler.measure(name):
+                pass
+        profiler.flush(WAIT_S)
+        assert profiler.stats().pending == 0
+        wait_until(lambda: sys.getrefcount(name) == before)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("writer", ["sync", "threaded", "bounded", "process"])
 def test_a_batch_is_let_go_of_by_whoever_delivered_it_and_not_by_the_garbage_collector(writer: str, db: str) -> None:
     name = f"a name of {writer}'s own"
     with Profiler(db, writer=writer, batch_size=100) as profiler:
         profiler.start("first").end()
         assert profiler.flush(WAIT_S)
-        before = sys.getrefcount(name)
-        gc.disable()
-        try:
-            for _ in range(1000):
-                with profiler.measure(name):
-                    pass
-            assert profiler.flush(WAIT_S)
-            wait_until(lambda: sys.getrefcount(name) == before)
-        finally:
-            gc.enable()
+        record_and_see_that_it_is_let_go_of(profiler, name, 1000)
+        assert profiler.flush(WAIT_S)
 
 
 class FailsEverySecondTime(MemorySink):
@@ -741,17 +747,7 @@ def test_a_batch_that_a_sink_did_not_take_at_once_is_let_go_of_without_the_garba
 ) -> None:
     name = f"a name of {writer}'s own"
     with Profiler(sink=FailsEverySecondTime(error), writer=writer, batch_size=100) as profiler:
-        before = sys.getrefcount(name)
-        gc.disable()
-        try:
-            for _ in range(300):
-                with profiler.measure(name):
-                    pass
-            profiler.flush(WAIT_S)
-            assert profiler.stats().pending == 0
-            wait_until(lambda: sys.getrefcount(name) == before)
-        finally:
-            gc.enable()
+        record_and_see_that_it_is_let_go_of(profiler, name, 300)
 
 
 def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:

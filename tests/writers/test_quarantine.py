@@ -118,26 +118,6 @@ def test_the_same_through_another_process(how: str, poisoned: list[bool], size: 
         check(picky_profiler(how, path, "process", batch_size=size), path, poisoned)
 
 
-class OddlyRejectedError(RejectedError):
-    """A sink's own kind, which says in its own way what it rejects."""
-
-    def __init__(self, message: str, *indices: object) -> None:
-        Exception.__init__(self, message)
-        if indices:
-            (self.indices,) = indices  # type: ignore[assignment]
-
-
-class OddlyPickySink(MemorySink):
-    def __init__(self, *indices: object) -> None:
-        super().__init__()
-        self._indices = indices
-
-    def write(self, batch: Batch) -> None:
-        if any("poison" in span.tags for span in batch):
-            raise OddlyRejectedError("poisoned", *self._indices)
-        super().write(batch)
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "indices", [(), (None,), (["1"],), ([1.0],), ([np.int64(1)],), (np.array([1, 99]),), ({1: "one"},)], ids=repr
@@ -146,7 +126,21 @@ class OddlyPickySink(MemorySink):
 def test_however_a_sink_names_what_it_rejects_that_costs_no_other_span(
     writer: str, indices: tuple[object, ...]
 ) -> None:
-    sink = OddlyPickySink(*indices)
+    class OddlyRejectedError(RejectedError):
+        """A sink's own kind, which says in its own way what it rejects."""
+
+        def __init__(self, message: str) -> None:
+            Exception.__init__(self, message)
+            if indices:
+                (self.indices,) = indices  # type: ignore[assignment]
+
+    class OddlyPickySink(MemorySink):
+        def write(self, batch: Batch) -> None:
+            if any("poison" in span.tags for span in batch):
+                raise OddlyRejectedError("poisoned")
+            super().write(batch)
+
+    sink = OddlyPickySink()
     profiler = Profiler(sink=sink, writer=writer, batch_size=10, close_timeout=30)
     for number in range(4):
         profiler.start("x", {"poison": 1} if number == 1 else {"n": number}).end()
