@@ -51,7 +51,7 @@ def get_profiler() -> Profiler:
 
 
 def _make() -> Profiler:
-    global _shared  # noqa: PLW0603
+    global _shared  # noqa: PLW0603 - the process's only one
     if getattr(_making, "now", False):  # a plugin that is measured itself, or a signal handler
         return _nowhere()
     with _shared_lock:

@@ -82,7 +82,7 @@ def _give_answer() -> None:
 
 def _then(answer: Callable[[], None]) -> None:
     """Give the answer now, or when the main thread comes out. Called by a signal handler, in the main thread."""
-    global _answer  # noqa: PLW0603
+    global _answer  # noqa: PLW0603 - the process's only one
     if not _is_uninterrupted():
         answer()
         return

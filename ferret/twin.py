@@ -78,7 +78,7 @@ def hasten_spans(span: type, lane: type, gauge: type, *modules: dict[str, Any]) 
         gauge: the class that has a gauge's alarm in a slot.
         modules: the globals that the Python code looks into.
     """
-    global _native  # noqa: PLW0603
+    global _native  # noqa: PLW0603 - the process's only one
     try:
         if _native is not None and not _native.hasten_spans(span, lane, gauge, modules):
             _native = None  # a second copy of ferret in one process

@@ -152,13 +152,13 @@ def _is_given(context: typer.Context, option: str) -> bool:
 
 
 def _print_names(info: RunInfo, stats: Sequence[AggregatedStats]) -> None:
-    from ferret.analysis import ACCURACY  # noqa: PLC0415 - with NumPy
+    from ferret.analysis import ACCURACY  # with NumPy
 
     print_json({"run": run_facts(info), "names": [asdict(one) for one in stats], "percentiles": ACCURACY})
 
 
 def _show_names(info: RunInfo, stats: Sequence[AggregatedStats], limit: int | None, by: Sort) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
@@ -174,7 +174,7 @@ def _show_names(info: RunInfo, stats: Sequence[AggregatedStats], limit: int | No
 
 
 def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int | None, min_share: float) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     console.print(tables.run_line(info), end="\n\n", soft_wrap=True)
@@ -189,7 +189,7 @@ def _show_tree(info: RunInfo, roots: Sequence[PathNode], depth: int, limit: int 
 
 
 def _show_traces(info: RunInfo, traces: Sequence[Trace]) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     console.print(tables.run_line(info), end="\n\n", soft_wrap=True)

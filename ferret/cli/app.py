@@ -32,9 +32,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import platform  # noqa: PLC0415
+        import platform
 
-        from ferret import __version__, native  # noqa: PLC0415
+        from ferret import __version__, native
 
         twin = "with" if native else "without"
         print(f"ferret {__version__} ({twin} its native twin), Python {platform.python_version()}")

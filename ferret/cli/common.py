@@ -67,9 +67,9 @@ def reading(file: str, namespace: str) -> Iterator[tuple[Report, Watched]]:
 
     Segments that are damaged are left out; then the command ends with a line that says so, and exit code 1.
     """
-    from ferret.cli.terminal import Watched  # noqa: PLC0415
-    from ferret.report import Report, RunNotFoundError  # noqa: PLC0415
-    from ferret.sinks.reading import open_readable  # noqa: PLC0415
+    from ferret.cli.terminal import Watched
+    from ferret.report import Report, RunNotFoundError
+    from ferret.sinks.reading import open_readable
 
     with plain_errors():
         watched = Watched(open_readable(file, namespace))

@@ -76,7 +76,7 @@ def diff(
     """
     with ExitStack() as files:
         earlier, later, runs = _open(files, namespace, what)
-        from ferret.analysis.diff import compare  # noqa: PLC0415 - with the report
+        from ferret.analysis.diff import compare  # with the report
 
         diffs = compare(*(_numbers(read, run) for read, run in zip((earlier, later), runs, strict=True)))
         slower = [] if fail_above is None else [one for one in diffs if one.slower_than(fail_above, min_calls)]
@@ -148,7 +148,7 @@ def _facts(one: NameDiff) -> dict[str, Any]:
 
 
 def _show(runs: tuple[RunInfo, RunInfo], diffs: Sequence[NameDiff], limit: int | None) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     for letter, run in zip("AB", runs, strict=True):

@@ -74,7 +74,7 @@ def _chosen(format_name: str | None, output: str | None) -> Format:
 
 @contextmanager
 def _writing(output: str | None, source: str) -> Iterator[_Out]:
-    from ferret.export.files import replacing  # noqa: PLC0415
+    from ferret.export.files import replacing
 
     if output is not None:
         with replacing(output, source) as file, _Out(file) as out:
@@ -101,7 +101,7 @@ class _Out(io.RawIOBase):
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        from ferret.cli.terminal import PATIENCE  # noqa: PLC0415
+        from ferret.cli.terminal import PATIENCE
 
         super().__init__()
         self.size = 0
@@ -133,8 +133,8 @@ class _Out(io.RawIOBase):
 
 
 def _started() -> Progress:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), TimeElapsedColumn()
     progress = Progress(*columns, console=Console(stderr=True), transient=True)

@@ -17,8 +17,8 @@ def plugins(as_json: Json = False) -> None:
 
     A plugin is an installed package with an entry point in group [bold]ferret[/bold].
     """
-    from ferret.cli.tables import clash  # noqa: PLC0415
-    from ferret.plugins import plugins as installed  # noqa: PLC0415
+    from ferret.cli.tables import clash
+    from ferret.plugins import plugins as installed
 
     with plain_errors():
         provided = installed().provided()
@@ -32,7 +32,7 @@ def plugins(as_json: Json = False) -> None:
 
 
 def _show_plugins(provided: Sequence[Provided]) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     terminal.show(console, tables.plugins_table(provided))

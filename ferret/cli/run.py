@@ -75,9 +75,9 @@ def run(
     program's own folder; with -m, in its package or the current folder.
     Options of ferret stand before the program, and its own behind it.
     """
-    from ferret.run import program as programs  # noqa: PLC0415
-    from ferret.run.selection import Selection  # noqa: PLC0415
-    from ferret.run.session import Plan  # noqa: PLC0415
+    from ferret.run import program as programs
+    from ferret.run.selection import Selection
+    from ferret.run.session import Plan
 
     with plain_errors():
         given = list(arguments or ())
@@ -105,8 +105,8 @@ def run(
 
 def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, str]:
     """Where the spans go, by the options or else the environment; absolute, as child processes may run elsewhere."""
-    from ferret.plugins import SinkSpec  # noqa: PLC0415 - with what it imports
-    from ferret.run import goodbye  # noqa: PLC0415
+    from ferret.plugins import SinkSpec  # with what it imports
+    from ferret.run import goodbye
 
     if output is not None and sink is not None:
         raise ConfigError("--output names a file, and --sink something else: give one of them")

@@ -31,7 +31,7 @@ def runs(file: File, namespace: Namespace = "_ferret_trace", as_json: Json = Fal
 
 
 def _show_runs(found: Sequence[RunInfo]) -> None:
-    from ferret.cli import tables, terminal  # noqa: PLC0415
+    from ferret.cli import tables, terminal
 
     console = terminal.output()
     table = tables.runs_table(found, short=terminal.has_width(console), width=terminal.width_of(console))

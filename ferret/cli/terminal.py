@@ -78,7 +78,7 @@ def bar(part: float, whole: float, width: int) -> str:
 
 def output() -> Console:
     """Where tables go. What its encoding lacks comes out escaped, rather than as an error."""
-    from rich.console import Console  # noqa: PLC0415 - `--help` and `--json` do without
+    from rich.console import Console  # `--help` and `--json` do without
 
     # rich takes COLUMNS=0 at its word
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or _columns()}
@@ -103,7 +103,7 @@ def width_of(console: Console) -> int | None:
 
 def show(console: Console, table: Table) -> None:
     """Print a table in the width that there is, or else with nothing cut; never with numbers cut."""
-    from rich.measure import Measurement  # noqa: PLC0415
+    from rich.measure import Measurement
 
     endless = console.options.update(max_width=100_000)
     needed, there_is = Measurement.get(console, endless, table).maximum, console.width
@@ -146,13 +146,13 @@ class Watched:
 
     def newest_first(self, run_id: str | None = None) -> Iterator[Segment]:
         """The readable's segments, those that were stored last before the others."""
-        from ferret.sinks.backwards import newest_first  # noqa: PLC0415
+        from ferret.sinks.backwards import newest_first
 
         return self._counted(newest_first(self._readable, run_id), len)
 
     def summaries(self, run_id: str | None = None) -> Iterator[SegmentSummary]:
         """The readable's segments in brief."""
-        from ferret.sinks.summary import summaries  # noqa: PLC0415
+        from ferret.sinks.summary import summaries
 
         return self._counted(summaries(self._readable, run_id), lambda summary: summary.spans)
 
@@ -193,8 +193,8 @@ class Watched:
                 progress.stop()
 
     def _started(self) -> Progress:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         progress = Progress(
             TextColumn("reading"),

@@ -33,7 +33,7 @@ def view(
     The page is served to this machine alone, under an address that nobody can
     guess, until Ctrl-C. FILE is read once, and never written to.
     """
-    import tempfile  # noqa: PLC0415
+    import tempfile
 
     with tempfile.TemporaryFile(prefix="ferret-") as page, plain_errors():
         policy = _written(file, namespace, run, page)
@@ -50,7 +50,7 @@ def view(
 
 def _written(file: str, namespace: str, run: str | None, page: BinaryIO) -> str:
     """Write the page, and return its policy. The file is closed before anybody looks."""
-    from ferret.view.page import policy, write_page  # noqa: PLC0415
+    from ferret.view.page import policy, write_page
 
     with reading(file, namespace) as (report, watched):
         info = report.run(run)
@@ -61,7 +61,7 @@ def _written(file: str, namespace: str, run: str | None, page: BinaryIO) -> str:
 
 
 def _server(page: BinaryIO, policy: str, port: int) -> PageServer:
-    from ferret.view.server import PageServer  # noqa: PLC0415
+    from ferret.view.server import PageServer
 
     try:
         return PageServer(page, policy, port)
@@ -71,6 +71,6 @@ def _server(page: BinaryIO, policy: str, port: int) -> PageServer:
 
 def _open(url: str) -> None:
     """Open the browser from a thread: one in the terminal would keep the page waiting that it waits for."""
-    import webbrowser  # noqa: PLC0415
+    import webbrowser
 
     threading.Thread(target=webbrowser.open, args=(url,), name="open-browser", daemon=True).start()

@@ -118,7 +118,7 @@ def become(program: Program, plan: Plan) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    os.execve(sys.executable, [sys.executable, *_flags(sys.orig_argv[1:]), *program.words], plan.environment())  # noqa: S606
+    os.execve(sys.executable, [sys.executable, *_flags(sys.orig_argv[1:]), *program.words], plan.environment())  # noqa: S606 - it is what was asked for
 
 
 def _flags(words: list[str]) -> list[str]:

@@ -156,7 +156,7 @@ def _check_target(settings: Settings, sink: str | None) -> None:
     Raises:
         FerretError: there is no such writer or sink, or the file cannot be used.
     """
-    from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415
+    from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415 - only the one who begins the recording looks
     from ferret.sinks.beaver_file import check_target  # noqa: PLC0415
 
     plugins().find("writer", settings.writer)
@@ -202,7 +202,7 @@ class Session:
             return None
 
     def _make_profiler(self) -> Profiler:
-        from ferret import lifecycle  # noqa: PLC0415
+        from ferret import lifecycle  # noqa: PLC0415 - recording is imported where something is recorded
         from ferret.config import ENV_PREFIX, load_settings, misspelt_variables  # noqa: PLC0415
         from ferret.core import Profiler  # noqa: PLC0415
 

@@ -115,7 +115,7 @@ def _check_file(path: str) -> None:
     strange = {table for table in tables if not table.startswith(("__beaver_", "sqlite_"))}
     if not strange and version <= VERSION:
         return  # importing BeaverDB takes 0.2 s
-    from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES  # noqa: PLC0415
+    from beaver.core import BEAVER_DB_VERSION, LEGACY_1X_TABLES  # noqa: PLC0415 - see above
 
     if tables & LEGACY_1X_TABLES:
         raise StorageError(

@@ -27,7 +27,7 @@ def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
     """
     _check(Path(path))
     if not Path(path).stat().st_size:
-        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415
+        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415 - as below
 
         return JsonlReader(path)  # in which there is nothing, but for what the counts say that survived a kill
     if _is_database(path):
@@ -36,7 +36,7 @@ def open_readable(path: str | os.PathLike[str], namespace: str) -> Readable:
         return BeaverReader(os.fspath(path), namespace)
     start = _first_bytes(Path(path))
     if start.startswith((b"{", _GZIP)):
-        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415
+        from ferret.sinks.jsonl_reader import JsonlReader  # noqa: PLC0415 - as above
 
         return JsonlReader(path)
     raise StorageError(

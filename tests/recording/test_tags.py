@@ -46,7 +46,7 @@ class HostileMapping(dict):  # type: ignore[type-arg]
         raise RuntimeError("no")
 
 
-class Loud(str):  # noqa: SLOT000
+class Loud(str):  # noqa: SLOT000 - as users write it
     def __str__(self) -> str:
         raise RuntimeError("no")
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.running.programs")
 
-from tests.running.programs import Place  # noqa: E402
+from tests.running.programs import Place  # noqa: E402 - its asserts are rewritten only from here on
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class Place:
     def start(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start a command in the folder."""
         how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
-        return subprocess.Popen(words, cwd=self.folder, env=self.env, preexec_fn=as_in_the_foreground, **how)  # noqa: PLW1509
+        return subprocess.Popen(words, cwd=self.folder, env=self.env, preexec_fn=as_in_the_foreground, **how)  # noqa: PLW1509 - only signals
 
     def start_watched(
         self, *words: str, options: Iterable[str] = (), python: Iterable[str] = (), **how: Any

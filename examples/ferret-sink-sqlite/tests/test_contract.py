@@ -21,7 +21,7 @@ class TestSqliteSink(SinkContract):
     def make_sink(self, tmp_path: Path) -> SqliteSink:
         return SqliteSink(tmp_path / "spans.db")
 
-    def stored(self, tmp_path: Path, sink: SqliteSink) -> list[SpanData]:  # noqa: ARG002
+    def stored(self, tmp_path: Path, sink: SqliteSink) -> list[SpanData]:  # noqa: ARG002 - the sink knows its place
         with closing(sqlite3.connect(sink.path)) as db:
             rows = [dict(zip(SPAN_NAMES, row, strict=True)) for row in db.execute("SELECT * FROM spans ORDER BY rowid")]
         return [SpanData(**row | {"tags": json.loads(row["tags"])}) for row in rows]

@@ -26,7 +26,7 @@ if PathFinder.find_spec("ferret") is None:  # it runs from a checkout
 
 _collects = gc.isenabled()  # the user's own may have had a say
 gc.disable()  # what is imported now stays for good, and is not to be looked through, now or while the program runs
-from ferret.run.session import begin  # noqa: E402
+from ferret.run.session import begin  # noqa: E402 - not before the collector rests
 
 begin(_before)
 gc.freeze()
