@@ -116,10 +116,11 @@ def _target(output: str | None, sink: str | None, *, show: bool) -> dict[str, st
     if sink is None:
         file = _DEFAULT_FILE if output is None else output
         given = {"db_path": os.path.abspath(file) if file and file != ":memory:" else file}
-        found = goodbye.readable(f"beaver:{file}")
+        found = goodbye.readable(SinkSpec("beaver", file))
     else:
-        given = {"sink": SinkSpec.parse(sink).absolute().text}
-        found = goodbye.readable(sink)
+        spec = SinkSpec.parse(sink)
+        given = {"sink": spec.absolute().text}
+        found = goodbye.readable(spec)
     if show and found is None:
         raise ConfigError(
             f"--show reads a file at the end, and {sink or output!r} is none: leave it out, or give one with --output"

@@ -54,14 +54,14 @@ class _Event(msgspec.Struct):
 
 
 class _Span(msgspec.Struct, omit_defaults=True):
-    traceId: str  # noqa: N815
-    spanId: str  # noqa: N815
+    traceId: str  # noqa: N815 - as above
+    spanId: str  # noqa: N815 - as above
     name: str
     kind: int
-    startTimeUnixNano: str  # noqa: N815
-    endTimeUnixNano: str  # noqa: N815
+    startTimeUnixNano: str  # noqa: N815 - as above
+    endTimeUnixNano: str  # noqa: N815 - as above
     attributes: msgspec.Raw
-    parentSpanId: str = ""  # noqa: N815
+    parentSpanId: str = ""  # noqa: N815 - as above
     events: list[_Event] = []
     status: _Status | None = None
 

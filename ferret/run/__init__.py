@@ -40,7 +40,7 @@ class recording:  # noqa: N801 - reads as a statement: `with recording(profiler)
         min_duration: float = 0.0,
     ) -> None:
         from ferret.run.selection import Selection  # noqa: PLC0415 - `ferret run` starts its helpers by this package
-        from ferret.run.tracer import FunctionTracer  # noqa: PLC0415
+        from ferret.run.tracer import FunctionTracer  # noqa: PLC0415 - as above
 
         selection = Selection(tuple(folders), tuple(include), tuple(exclude), everything)
         self._tracer = FunctionTracer(profiler, selection, min_duration_ns=round(min_duration * 1e9))

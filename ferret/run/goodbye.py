@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ferret.plugins import SinkSpec
 
 _IN_FILES = ("beaver", "jsonl")
 _NAMESPACE = "_ferret_trace"
@@ -18,13 +21,13 @@ class Readable(NamedTuple):
     file: str
 
 
-def readable(sink: str) -> Readable | None:
-    """What a reader would read of a sink, given as `name:target`; of a `tee`, the first that is in a file."""
-    name, _, target = sink.partition(":")
-    if name == "tee":
-        parts = (readable(part.strip()) for part in target.split(","))
-        return next((part for part in parts if part is not None), None)
-    return Readable(name, os.path.abspath(target)) if name in _IN_FILES and target not in {"", ":memory:"} else None
+def readable(sink: SinkSpec) -> Readable | None:
+    """What a reader would read of a sink; of a `tee`, the first that is in a file."""
+    if sink.name == "tee":
+        return next((found for found in map(readable, sink.parts) if found is not None), None)
+    if sink.name not in _IN_FILES or not sink.target or sink.target == ":memory:":
+        return None
+    return Readable(sink.name, os.path.abspath(sink.target))
 
 
 def line(written: int | None, found: Readable | None, namespace: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ferret.config import Settings
     from ferret.core import Profiler
     from ferret.models import DeliveryReport
+    from ferret.plugins import SinkSpec
     from ferret.run.tracer import FunctionTracer
 
 VARIABLE = "_FERRET_RUN"
@@ -150,18 +151,18 @@ _OPTIONS = {
 """Where `ferret run` differs from the defaults; the environment (`FERRET_*`) goes before."""
 
 
-def _check_target(settings: Settings, sink: str | None) -> None:
+def _check_target(settings: Settings, sink: SinkSpec | None) -> None:
     """Refuse what only the writing process would find out.
 
     Raises:
         FerretError: there is no such writer or sink, or the file cannot be used.
     """
-    from ferret.plugins import SinkSpec, plugins  # noqa: PLC0415 - only the one who begins the recording looks
-    from ferret.sinks.beaver_file import check_target  # noqa: PLC0415
+    from ferret.plugins import plugins  # noqa: PLC0415 - only the one who begins the recording looks
+    from ferret.sinks.beaver_file import check_target  # noqa: PLC0415 - as above
 
     plugins().find("writer", settings.writer)
     if sink is not None:
-        plugins().find("sink", SinkSpec.parse(sink).name)
+        plugins().find("sink", sink.name)
     elif settings.writer == "process" and settings.db_path != ":memory:":
         check_target(settings.db_path)
 
@@ -203,8 +204,9 @@ class Session:
 
     def _make_profiler(self) -> Profiler:
         from ferret import lifecycle  # noqa: PLC0415 - recording is imported where something is recorded
-        from ferret.config import ENV_PREFIX, load_settings, misspelt_variables  # noqa: PLC0415
-        from ferret.core import Profiler  # noqa: PLC0415
+        from ferret.config import ENV_PREFIX, load_settings, misspelt_variables  # noqa: PLC0415 - as above
+        from ferret.core import Profiler  # noqa: PLC0415 - as above
+        from ferret.plugins import SinkSpec  # noqa: PLC0415 - as above
 
         for fault in misspelt_variables():
             if not self.is_child:
@@ -214,11 +216,11 @@ class Session:
         if threading.current_thread() is not threading.main_thread():
             options.pop("handle_sigterm", None)
         settings = load_settings(dict(options))
-        sink = None if "db_path" in options else settings.sink
+        sink = None if "db_path" in options or settings.sink is None else SinkSpec.parse(settings.sink)
         _check_target(settings, sink)
         if sink is not None and not self.is_child:
             options.pop("check_sink", None)  # only who opens it can say whether it works
-        self._readable = goodbye.readable(sink or f"beaver:{settings.db_path}")
+        self._readable = goodbye.readable(sink or SinkSpec("beaver", str(settings.db_path)))
         profiler = Profiler(**cast("Any", options))
         self._profiler = profiler
         lifecycle.forget(profiler)  # it is this session that closes

@@ -65,7 +65,7 @@ def _check(path: Path) -> None:
 def _was_recorded_into(path: Path) -> bool:
     """Whether processes that meant to write to this file were killed before they did."""
     from ferret.ledger import live  # noqa: PLC0415 - only for a file that is empty
-    from ferret.ledger.fates import unheard_of  # noqa: PLC0415
+    from ferret.ledger.fates import unheard_of  # noqa: PLC0415 - as above
 
     return bool(unheard_of(live.look(os.path.realpath(path)), []))
 

@@ -51,7 +51,7 @@ class TeeSink:
         if target and sinks:
             raise StorageError("tee takes sinks by name or as objects, not both")
         branches = (
-            _open_all(target.split(","), namespace)
+            _open_all(SinkSpec("tee", target).parts, namespace)
             if target
             else [_Branch(type(one).__name__, one) for one in sinks or ()]
         )
@@ -190,14 +190,12 @@ class _Failures:
             raise StorageError(f"{what} in {reasons}") from cause
 
 
-def _open_all(texts: Iterable[str], namespace: str | None) -> list[_Branch]:
+def _open_all(specs: Iterable[SinkSpec], namespace: str | None) -> list[_Branch]:
     branches: list[_Branch] = []
     try:
-        for text in map(str.strip, texts):
-            spec = SinkSpec.parse(text)
-            if spec.name == "beaver" and namespace is not None:
-                spec = SinkSpec.parse(text, {"namespace": namespace})
-            branches.append(_Branch(text, spec.open()))
+        for spec in specs:
+            options = {"namespace": namespace} if spec.name == "beaver" and namespace is not None else {}
+            branches.append(_Branch(spec.text, SinkSpec(spec.name, spec.target, options).open()))
     except BaseException:
         for branch in branches:
             with suppress(Exception):

@@ -69,10 +69,10 @@ class _Server:
 
     def __init__(self, answers: int, hello: frames.Hello) -> None:
         from ferret.batch import Origin  # noqa: PLC0415 - sys.path is the parent's only now
-        from ferret.config import Settings  # noqa: PLC0415
-        from ferret.models import ProcessInfo  # noqa: PLC0415
-        from ferret.plugins import SinkSpec, register  # noqa: PLC0415
-        from ferret.writers.delivery import Delivery  # noqa: PLC0415
+        from ferret.config import Settings  # noqa: PLC0415 - as above
+        from ferret.models import ProcessInfo  # noqa: PLC0415 - as above
+        from ferret.plugins import SinkSpec, register  # noqa: PLC0415 - as above
+        from ferret.writers.delivery import Delivery  # noqa: PLC0415 - as above
 
         self._answers = answers
         self._origin = Origin(*hello.origin)
@@ -118,9 +118,9 @@ class _Server:
         return False
 
     def _store(self, payload: bytes) -> None:
-        from ferret.ambient import ThreadInfo  # noqa: PLC0415
-        from ferret.batch import Batch  # noqa: PLC0415 - see above
-        from ferret.writers.delivery import Refusal  # noqa: PLC0415
+        from ferret.ambient import ThreadInfo  # noqa: PLC0415 - see above
+        from ferret.batch import Batch  # noqa: PLC0415 - as above
+        from ferret.writers.delivery import Refusal  # noqa: PLC0415 - as above
 
         self._hold_on()
         frame = frames.decode_batch(payload)

@@ -20,6 +20,7 @@ from support import WAIT_S
 from ferret import Profiler, Report
 from ferret.ledger import counts, live
 from ferret.models import ProcessFate, RunInfo
+from ferret.testing.patience import wait_until
 
 WRITERS = ["sync", "threaded", "bounded", "process"]
 
@@ -63,10 +64,11 @@ def killed(db: str, writer: str, body: str, *arguments: str) -> subprocess.Compl
 
 def wait_for_the_child(db: str) -> None:
     """The process writer's child stores what it was given before it ends."""
-    deadline = time.monotonic() + WAIT_S
-    while any(life.alive for life in live.look(os.path.realpath(db)).values()):
-        assert time.monotonic() < deadline, "somebody still works for a program that is gone"
-        time.sleep(0.002)
+    wait_until(
+        lambda: not any(life.alive for life in live.look(os.path.realpath(db)).values()),
+        "somebody still works for a program that is gone",
+        WAIT_S,
+    )
 
 
 def fates(db: str) -> list[ProcessFate]:

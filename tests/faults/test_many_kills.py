@@ -20,6 +20,7 @@ from support import WAIT_S
 
 from ferret import Report
 from ferret.sinks.reading import open_readable
+from ferret.testing.patience import wait_until
 
 WRITERS = ["sync", "threaded", "bounded", "process"]
 BATCH = 50
@@ -58,10 +59,7 @@ def kill_one(writer: str, sink: str, run: str, folder: Path, dice: random.Random
     program.kill()
     program.wait()
     program.stdout.close()
-    deadline = time.monotonic() + WAIT_S
-    while _session(program.pid):
-        assert time.monotonic() < deadline, "what it began outlives it"
-        time.sleep(0.005)
+    wait_until(lambda: not _session(program.pid), "what it began outlives it", WAIT_S)
     with counter.open("rb") as file, mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ) as mapped:
         recorded: int = struct.unpack("Q", mapped)[0]
     return recorded

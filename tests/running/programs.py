@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections import Counter
 from contextlib import suppress
 from itertools import groupby
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 
 from ferret import Report
+from ferret.testing import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -136,10 +136,7 @@ def tree(text: str) -> str:
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait for something that must happen."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never happened: {what}"
-        time.sleep(0.01)
+    patience.wait_until(condition, f"it never happened: {what}", PATIENCE_S)
 
 
 def _short(name: str) -> str:

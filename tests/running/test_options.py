@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ferret import Report
+from ferret.plugins import SinkSpec
 from ferret.run import goodbye
 from tests.running.programs import FERRET, Place
 
@@ -147,7 +148,7 @@ def test_the_line_at_a_terminal_can_be_typed_as_it_is(program: Place) -> None:
     ],
 )
 def test_the_line_is_of_what_can_be_read(written: int | None, sink: str, said: str) -> None:
-    assert goodbye.line(written, goodbye.readable(sink), "_ferret_trace") == said
+    assert goodbye.line(written, goodbye.readable(SinkSpec.parse(sink)), "_ferret_trace") == said
 
 
 def test_a_sink_that_is_no_file_is_counted_at_a_terminal(program: Place) -> None:
