@@ -81,6 +81,21 @@ def test_its_head_says_what_ran_and_what_went_wrong(tab: Page, shop_page: Path) 
     assert tab.text_content("#run-id") == "run the-run"
 
 
+RESIZED = """() => new Promise((told) => {
+  const { host, canvas } = ferret.timeline;
+  let looks = 0;
+  new ResizeObserver(() => { // told after the chart's own, and before the browser paints
+    if (looks++) told([...canvas.getContext("2d").getImageData(2, 2, 1, 1).data]);
+    else host.style.marginRight = "100px";
+  }).observe(host);
+})"""
+"""What is seen in a corner of the timeline as it becomes narrower: black is a canvas that nobody drew on."""
+
+
+def test_a_chart_is_never_seen_before_it_is_drawn(tab: Page, shop_page: Path) -> None:
+    assert opened(tab, shop_page).evaluate(RESIZED) != [0, 0, 0, 255]
+
+
 def test_a_run_that_was_killed_says_so(tab: Page, tmp_path: Path) -> None:
     path = tmp_path / "killed.db"
     profiler = Profiler(str(path), writer="sync", batch_size=1)

@@ -296,6 +296,14 @@ class Chart {
     this.engine.resize(width - 12, Math.max(height, others + ROW));
     this._window(from, to);
     this.plugin.scrollTo(this.plugin.top);
+    this._draw();
+  }
+
+  /** Draw at once: the library does it in the next frame, and a canvas that got another size is black in this one. */
+  _draw() {
+    this.container.timeGrid.recalc();
+    this.plugins.forEach((_, index) => this.engine.renderPlugin(index));
+    this.engine.shallowRender();
   }
 
   _showScroll() {
