@@ -206,6 +206,12 @@ def changed(**by: int) -> Callable[[list[Any]], None]:
     return change
 
 
+def be_uncertain(lines: list[Any]) -> None:
+    """Of what a kill took, which is nothing where the writing process was quick: so a batch is lost, too."""
+    lose_a_batch(lines)
+    last_ledger(lines)["uncertain"] += 1
+
+
 def forget_the_kill(lines: list[Any]) -> None:
     for line in lines:
         if line["type"] == "run":
@@ -220,7 +226,7 @@ def forget_the_process(lines: list[Any]) -> None:
     ("crime", "accused_of"),
     [
         (changed(recorded=1, pending=1), "killed in a quiet moment"), (changed(recorded=-1, pending=-1), "at least"),
-        (changed(uncertain=1), "killed in a quiet moment"), (changed(failed=1), "reasons do not add up"),
+        (be_uncertain, "killed in a quiet moment"), (changed(failed=1), "reasons do not add up"),
         (lose_a_batch, "batches are said to be missing"),
         (forget_the_kill, "it is gone, and unknown"), (forget_the_process, "is not known"),
     ],
