@@ -30,7 +30,7 @@ import ferret.shared
 from ferret import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from sybil.region import Region
 
@@ -74,6 +74,13 @@ VARYING = (
     (re.compile(r"\s+"), " "),
 )
 """What differs from run to run in a command's output, and what stands for it in the comparison."""
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Half as many again as there are cores: tests wait for processes, and a quarter of the time would go unused."""
+    workers = yield
+    return workers if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else workers + workers // 2
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -17,6 +17,7 @@ import pytest
 import ferret.plugins
 import ferret.shared
 from ferret import lifecycle
+from ferret.ledger import live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("fast"), max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What killed programs leave there is kept for a day after pytest has removed the folders of their spans."""
+    yield
+    here = f"{os.path.realpath(tmp_path_factory.getbasetemp())}{os.sep}"
+    for life in live._lives(live._files(), lambda place: place.startswith(here)):
+        if not life.alive:
+            live.remove(life.path)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import signal
 import stat
@@ -338,6 +339,13 @@ def test_counts_of_a_file_that_was_removed_do_not_turn_up_in_a_new_one_of_its_na
     assert live.look(os.path.realpath(db)) == {}
 
 
+@pytest.fixture
+def thorough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep looks at all there is, however much other tests have left."""
+    monkeypatch.setattr(live, "SWEPT_AT_ONCE", sys.maxsize)
+
+
+@pytest.mark.usefixtures("thorough")
 def test_what_a_removed_database_left_is_swept_up_by_the_next_profiler_of_any_other(db: str, tmp_path: Path) -> None:
     killed(db, "threaded", "p = Profiler(db, flush_interval=60)\nrecord(p, 300)\nkill()")
     ((name, _),) = live.look(os.path.realpath(db)).items()
@@ -348,6 +356,7 @@ def test_what_a_removed_database_left_is_swept_up_by_the_next_profiler_of_any_ot
     assert not [one for one in live_files() if one.startswith(name)]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_what_a_removed_folder_left_is_swept_up_once_it_cannot_have_been_unmounted(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -361,6 +370,26 @@ def test_what_a_removed_folder_left_is_swept_up_once_it_cannot_have_been_unmount
     os.utime(life.path, (long_ago, long_ago))
     live.sweep()
     assert not os.path.exists(life.path)
+
+
+def test_what_many_kills_left_holds_up_no_profiler_and_goes_a_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MEMORY", str(tmp_path))
+    left = 3 * live.SWEPT_AT_ONCE
+    for number in range(left):
+        counted = counts.Counts()
+        assert live.begin(counted, f"{number:016x}", str(tmp_path / f"removed-{number}.db"), b"{}")
+        counted.clear()  # the mapping goes, and with it the lock
+    (folder,) = tmp_path.glob("ferret-*")
+    before = random.getstate()
+    with Profiler(tmp_path / "other.jsonl") as profiler:
+        profiler.start("x").end()
+    assert len(list(folder.iterdir())) == left - live.SWEPT_AT_ONCE
+    assert random.getstate() == before, "a program that seeds it would get other numbers"
+    for _ in range(100):
+        live.sweep()
+    assert not list(folder.iterdir())
 
 
 def test_a_file_that_is_still_empty_tells_what_a_kill_took_before_the_first_batch(tmp_path: Path) -> None:
