@@ -199,6 +199,8 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             suspendable.pop(more.key, None)
             parent_id, suspended = more.parent_id, more.suspended
             below[2] += end - more.resumed
+            if more.through:
+                ran_through(more, end)
         else:
             below[2] += took
             if more is not None:
@@ -224,10 +226,13 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more = call[5]
         more.stopped = now
         stack[-1][2] += now - more.resumed
+        if more.through:
+            ran_through(more, now)
 
     def on_resume(code: CodeType, offset: int, error: object = None) -> None:
+        frame = frame_at(1)
         try:
-            call = suspendable[id(frame_at(1))]
+            call = suspendable[id(frame)]
         except KeyError:
             return
         if call[3] is not code:
@@ -241,10 +246,28 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             stack = new_thread()
         if not stack:
             return
-        stack.append(call)
         more = call[5]
+        if error is not None:
+            below, through, outer = stack[-1], [], frame.f_back
+            while outer is not None:
+                waiting = suspendable.get(id(outer))
+                known = waiting is not None and waiting[3] is outer.f_code
+                if waiting is below or (outer.f_code is below[3] and not known):
+                    break
+                if known:
+                    through.append(waiting)
+                outer = outer.f_back
+            more.through = through
+        stack.append(call)
         more.resumed = now = perf_counter_ns()
         more.suspended += now - more.stopped
+
+    def ran_through(more: Suspendable, now: int) -> None:
+        ran = now - more.resumed
+        for call in more.through:
+            call[MORE].suspended -= ran
+            call[2] += ran
+        more.through = []
 
     def rouse() -> None:
         """Unless there is no room for it near the recursion limit; then the next one will."""

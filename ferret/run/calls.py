@@ -36,15 +36,21 @@ class Stack(list[Call]):
 
 
 class Suspendable:
-    """What a generator or coroutine needs beyond its call, which leaves the stack and comes back. Times in ns."""
+    """What a generator or coroutine needs beyond its call, which leaves the stack and comes back. Times in ns.
 
-    __slots__ = ("key", "parent_id", "resumed", "stopped", "suspended", "thread")
+    Attributes:
+        through: those that wait for this one, while it runs with an error that was thrown into the outermost of them. The
+            interpreter resumes them later, but they are not suspended.
+    """
+
+    __slots__ = ("key", "parent_id", "resumed", "stopped", "suspended", "thread", "through")
 
     def __init__(self, key: int, parent_id: int, thread: int) -> None:
         self.key = key
         self.parent_id = parent_id
         self.thread = thread
         self.suspended = 0
+        self.through: list[Call] = []
         self.resumed = self.stopped = perf_counter_ns()
 
 

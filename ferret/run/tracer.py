@@ -177,7 +177,8 @@ class FunctionTracer:
             self._forget_dropped(id(frame))
             more = Suspendable(id(frame), self._adoption.parent_of(id(frame), stack), stack.thread)
         if name is not None:
-            call = [ids.next_id(), perf_counter_ns(), 0, code, name, more]
+            start = more.resumed if suspends else perf_counter_ns()  # one moment: or the times of a track do not add up
+            call = [ids.next_id(), start, 0, code, name, more]
             if suspends:
                 self._calls.suspendable[more.key] = call
             stack.append(call)

@@ -405,6 +405,61 @@ def test_the_tasks_have_their_names(place: Place) -> None:
     assert (main.name, child.parent_id) == ("__main__.main", main.span_id)
 
 
+def test_who_waits_for_what_an_error_is_thrown_into_is_not_suspended_while_that_runs(place: Place) -> None:
+    place.write(
+        "program.py",
+        """
+        import asyncio, contextlib, time
+        def busy():
+            end = time.perf_counter() + 0.01
+            while time.perf_counter() < end: pass
+        async def cleans_up():
+            try: await asyncio.sleep(1000)
+            finally: busy()
+        async def gives_in(): await cleans_up()
+        async def swallows():
+            try: await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                busy()
+                await asyncio.sleep(0.01)
+                busy()
+        async def goes_on(depth):
+            await (goes_on(depth - 1) if depth else swallows())
+            busy()
+            await asyncio.sleep(0.01)
+        async def main():
+            with contextlib.suppress(TimeoutError): await asyncio.wait_for(gives_in(), 0.01)
+            task = asyncio.create_task(goes_on(2))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await task
+        def numbers():
+            for number in range(3):
+                try: yield number
+                except ValueError: busy()
+        def passes_on():
+            yield from numbers()
+        def consumes():
+            given = passes_on()
+            next(given)
+            given.throw(ValueError())
+            busy()
+            list(given)
+        def by_hand():
+            given = numbers()
+            next(given)
+            try: yield
+            finally: given.throw(ValueError())
+        asyncio.run(main())
+        consumes()
+        contextlib.contextmanager(by_hand)().__enter__()
+        with contextlib.contextmanager(by_hand)(): busy()
+        """,
+    )
+    place.watched("program.py")
+    check_times(place)
+
+
 def test_times_are_those_that_the_program_measured_itself(place: Place) -> None:
     place.write(
         "program.py",
