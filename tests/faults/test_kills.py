@@ -385,7 +385,8 @@ def test_what_many_kills_left_holds_up_no_profiler_and_goes_a_little_at_a_time(
     before = random.getstate()
     with Profiler(tmp_path / "other.jsonl") as profiler:
         profiler.start("x").end()
-    assert len(list(folder.iterdir())) == left - live.SWEPT_AT_ONCE
+    still_there = len(list(folder.iterdir()))
+    assert still_there - (left - live.SWEPT_AT_ONCE) in {0, 1}, "one of those it looked at may have been its own"
     assert random.getstate() == before, "a program that seeds it would get other numbers"
     for _ in range(100):
         live.sweep()
