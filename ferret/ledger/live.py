@@ -199,9 +199,8 @@ def sweep() -> None:
     """
     files = list(_files())
     if len(files) > SWEPT_AT_ONCE:
-        files = random.SystemRandom().sample(
-            files, SWEPT_AT_ONCE
-        )  # of its own: a program may have seeded the shared one
+        # not of the shared numbers: the program may have seeded them
+        files = random.SystemRandom().sample(files, SWEPT_AT_ONCE)
     for life in _lives(files, lambda place: not os.path.lexists(place)):
         if not life.alive and (os.path.isdir(os.path.dirname(life.place)) or _age(life.path) > _FORGOTTEN_S):
             remove(life.path)

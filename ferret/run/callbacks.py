@@ -200,7 +200,10 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
             parent_id, suspended = more.parent_id, more.suspended
             below[2] += end - more.resumed
             if more.through:
-                ran_through(more, end)
+                for waiting in more.through:
+                    waiting[MORE].suspended -= end - more.resumed
+                    waiting[2] += end - more.resumed
+                more.through = ()
         else:
             below[2] += took
             if more is not None:
@@ -226,8 +229,11 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         more = call[5]
         more.stopped = now
         stack[-1][2] += now - more.resumed
-        if more.through:
-            ran_through(more, now)
+        if more.through:  # as in `end_with_care`, and no call: near the recursion limit there is no room for one
+            for waiting in more.through:
+                waiting[MORE].suspended -= now - more.resumed
+                waiting[2] += now - more.resumed
+            more.through = ()
 
     def on_resume(code: CodeType, offset: int, error: object = None) -> None:
         frame = frame_at(1)
@@ -261,13 +267,6 @@ def make_callbacks(  # noqa: C901, PLR0915 - closures that share what they hold:
         stack.append(call)
         more.resumed = now = perf_counter_ns()
         more.suspended += now - more.stopped
-
-    def ran_through(more: Suspendable, now: int) -> None:
-        ran = now - more.resumed
-        for call in more.through:
-            call[MORE].suspended -= ran
-            call[2] += ran
-        more.through = []
 
     def rouse() -> None:
         """Unless there is no room for it near the recursion limit; then the next one will."""

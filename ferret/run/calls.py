@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ferret.ambient import register_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType
 
 type Call = list[Any]
@@ -50,7 +51,7 @@ class Suspendable:
         self.parent_id = parent_id
         self.thread = thread
         self.suspended = 0
-        self.through: list[Call] = []
+        self.through: Sequence[Call] = ()
         self.resumed = self.stopped = perf_counter_ns()
 
 
