@@ -172,7 +172,7 @@ def _opening(info: RunInfo, process_id: int, token: str, process: ProcessInfo | 
         "telemetry.sdk.version": __version__,
         "ferret.run_id": info.run_id,
     }
-    resource = {"attributes": [_attribute(key, value) for key, value in facts.items() if value not in ("", [])]}
+    resource = {"attributes": _pairs({key: value for key, value in facts.items() if value not in ("", [])})}
     scope = {"name": "ferret", "version": __version__}
     opening = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": scope, "spans": []}]}]}
     return json_bytes(opening)[: -len(b"]}]}]}")]
@@ -210,16 +210,24 @@ def _events(outcome: Outcome, end: str) -> list[_Event]:
     if status == "ok" or error_type is None:
         return []
     attributes = {"exception.type": error_type, "exception.message": error or ""}
-    return [_Event(end, "exception", [_attribute(key, value) for key, value in attributes.items()])]
+    return [_Event(end, "exception", _pairs(attributes))]
 
 
 def _attributes(values: dict[str, Any]) -> bytes:
     """Values as attributes, without the brackets of their list."""
-    return _encode([_attribute(key, value) for key, value in values.items()])[1:-1]
+    return _encode(_pairs(values))[1:-1]
 
 
-def _attribute(key: str, value: Any, depth: int = 1) -> dict[str, Any]:
-    return {"key": key or "(empty)", "value": _any_value(value, depth)}
+def _pairs(values: dict[str, Any], depth: int = 1) -> list[dict[str, Any]]:
+    return [{"key": key or _unnamed(values), "value": _any_value(value, depth)} for key, value in values.items()]
+
+
+def _unnamed(values: dict[str, Any]) -> str:
+    """What an empty key is called, which the format does not allow: as no other is."""
+    name = "(empty)"
+    while name in values:
+        name = f"({name})"
+    return name
 
 
 def _any_value(value: Any, depth: int) -> dict[str, Any]:  # noqa: PLR0911 - a line per kind
@@ -236,5 +244,5 @@ def _any_value(value: Any, depth: int) -> dict[str, Any]:  # noqa: PLR0911 - a l
     if depth > MAX_DEPTH:
         return {"stringValue": beyond_depth(value)}
     if isinstance(value, dict):
-        return {"kvlistValue": {"values": [_attribute(key, item, depth + 1) for key, item in value.items()]}}
+        return {"kvlistValue": {"values": _pairs(value, depth + 1)}}
     return {"arrayValue": {"values": [_any_value(item, depth + 1) for item in value]}}

@@ -70,7 +70,8 @@ def kept(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
         return str(value)
     if isinstance(value, dict):
-        return {key or "(empty)": kept(item) for key, item in value.items()}
+        unnamed = next(name for name in ("(empty)", "((empty))", "(((empty)))") if name not in value)
+        return {key or unnamed: kept(item) for key, item in value.items()}
     return [kept(item) for item in value] if isinstance(value, list) else value
 
 
@@ -113,6 +114,14 @@ def test_every_span_is_there_once_with_all_that_is_known_of_it(spans: list[One])
             else []
         )
         assert (resource["process.pid"], resource["service.instance.id"]) == (PIDS[one.process], TOKENS[one.process])
+
+
+def test_a_tag_without_a_name_takes_no_other_s() -> None:
+    tags = {"": 1, "(empty)": 2, "inner": {"": 3, "(empty)": 4, "((empty))": 5}}
+    ((span, _),) = spans_of(exported([One(1, tags=tags)], "otlp-json")).values()
+    found = attributes(span.attributes)
+    assert (found["((empty))"], found["(empty)"]) == (1, 2)
+    assert found["inner"] == {"(((empty)))": 3, "(empty)": 4, "((empty))": 5}
 
 
 @given(runs())
