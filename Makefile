@@ -4,6 +4,8 @@ VENV ?= .venv
 EXTRAS ?= dev
 WRITER ?= threaded
 SECONDS ?= 600
+EXAMPLES ?= 1_000
+TESTS ?=# which tests `make explore` runs; all with properties unless given, such as TESTS=tests/security
 FAULTS ?=# which of the long tests of faults; all unless given, such as FAULTS=tests/faults/test_damage.py
 SPANS ?= 10_000_000
 SINK ?= beaver
@@ -20,7 +22,7 @@ FUNCTIONS := demo/functions.db
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup browser demo test lint format types docs pytest soak soak-long break bench bench-compare bench-keep clean
+.PHONY: help setup browser demo test lint format types docs pytest soak soak-long explore break bench bench-compare bench-keep clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +83,9 @@ docs: setup ## Build the docs into docs/_build/html; warnings are errors
 
 pytest: setup browser ## Run the tests
 	$(BIN)/pytest -n auto --dist loadgroup
+
+explore: setup ## The property tests with EXAMPLES (1_000) examples each, others each time; `make test` has the same 60
+	HYPOTHESIS_PROFILE=explore HYPOTHESIS_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist loadgroup -m hypothesis $(TESTS)
 
 soak: setup ## The faults that take long, then random programs under random faults, judged one by one, for SECONDS (600)
 	$(BIN)/pytest -n auto --dist loadgroup -m soak $(FAULTS)

@@ -1,7 +1,6 @@
 """Whatever is in a file, or comes through a pipe: it is spans, or a `FerretError`; never another error, and never a hang.
 
-A few hundred examples of each run with all tests. `HYPOTHESIS_PROFILE=soak` runs many, `HYPOTHESIS_EXAMPLES=…` as many as one
-likes.
+A few hundred examples run with all tests. `make explore` runs others, as many as one likes.
 """
 
 from __future__ import annotations
