@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import psutil
 import pytest
+from support import EXAMPLES
 
 import ferret.plugins
 import ferret.shared
@@ -31,9 +32,17 @@ hypothesis.settings.register_profile(
 )  # fmt: skip
 # The same examples each time: whether a change may land does not hang on what is drawn. `make explore` draws others.
 hypothesis.settings.register_profile(
-    "fast", hypothesis.settings.get_profile("explore"), max_examples=60, derandomize=True
+    "fast", hypothesis.settings.get_profile("explore"), max_examples=EXAMPLES, derandomize=True
 )  # fmt: skip
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks decide what runs
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The kit's random sequences have properties too, though hypothesis cannot tell."""
+    for item in items:
+        if "keeps_the_laws" in item.name:
+            item.add_marker(pytest.mark.hypothesis)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from ferret.ambient import ThreadInfo
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 WAIT_S = 60.0
 """How long a test waits for something that must happen, before it says that it did not."""
+
+EXAMPLES = 60
+"""How many examples `make test` tries of a property."""
 
 ORIGIN = Origin("a run", "0123456789abcdef", 4242, 1_700_000_000_000_000_000)
 THREADS = [ThreadInfo(1, "MainThread"), ThreadInfo(2, "worker")]
@@ -33,6 +37,11 @@ json_values = st.recursive(
 """Values that JSON has a form for: they must come back as they were."""
 
 tags_strategy = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), json_values, max_size=4)
+
+
+def in_proportion(examples: int) -> int:
+    """As many in `make test`, for a property whose examples take longer or shorter than most; more in `make explore`."""
+    return max(1, examples * settings.default.max_examples // EXAMPLES)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:

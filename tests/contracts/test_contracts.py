@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from support import in_proportion
+
 from ferret.sinks.base import Sink
 from ferret.sinks.beaver import BeaverSink
 from ferret.sinks.jsonl import JsonlSink
@@ -13,6 +16,12 @@ from ferret.sinks.memory import MemorySink
 from ferret.sinks.null import NullSink
 from ferret.sinks.tee import TeeSink
 from ferret.testing import GatedSink, SinkContract, WriterContract
+
+
+@pytest.fixture(autouse=True)
+def more_when_exploring(monkeypatch: pytest.MonkeyPatch) -> None:
+    for contract in (SinkContract, WriterContract):
+        monkeypatch.setattr(contract, "examples", in_proportion(contract.examples))
 
 
 class TestMemory(SinkContract):

@@ -11,6 +11,7 @@ import pytest
 from both_ways import Hostile, Node, Run, Text, programs, tags
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import in_proportion
 
 from ferret import _native, span
 from ferret.tags import encode_tags
@@ -37,7 +38,7 @@ def test_a_program_leaves_the_same_behind(program: list[Node]) -> None:
     assert Run().of(program) == in_python(program)
 
 
-@settings(max_examples=max(10, settings.default.max_examples // 10))
+@settings(max_examples=in_proportion(10))
 @given(programs)
 def test_so_it_does_while_the_collector_is_at_work_all_the_time(program: list[Node]) -> None:
     before = gc.get_threshold()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import is_gone
+from support import in_proportion, is_gone
 from typer.testing import CliRunner
 
 from ferret import Profiler, Report
@@ -123,7 +123,7 @@ def test_a_folder_to_import_from_need_not_be_utf8(odd: Path, db: str, monkeypatc
     assert [span.name for span in Report(db).spans()] == ["kept"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=in_proportion(40))
 @given(
     st.recursive(
         st.text(st.characters()) | st.integers(0, 9) | st.binary(),

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import WAIT_S, ScriptedSink, numbers_by_thread, tags_strategy
+from support import WAIT_S, ScriptedSink, in_proportion, numbers_by_thread, tags_strategy
 
 from ferret import LostSpansWarning, Profiler, plugins
 from ferret.tags import plain_text
@@ -175,6 +175,7 @@ class Program(RuleBasedStateMachine):
             assert found == sorted(found), f"thread {thread} out of order"
 
 
+@pytest.mark.hypothesis  # which sees itself only in what it decorates
 @pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_nothing_is_lost_on_close(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,9 @@ def test_nothing_is_lost_on_close(name: str, monkeypatch: pytest.MonkeyPatch) ->
     run_state_machine_as_test(
         ThisProgram,
         settings=hypothesis.settings(
-            max_examples=8 if slow else 40, stateful_step_count=25 if slow else 30, parent=hypothesis.settings.default
+            max_examples=in_proportion(8 if slow else 40),
+            stateful_step_count=25 if slow else 30,
+            parent=hypothesis.settings.default,
         ),
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import in_proportion
 
 from ferret import Profiler, hookimpl, plugins
 from ferret.batch import Batch
@@ -96,7 +97,7 @@ def check(profiler: Profiler, path: Path, poisoned: list[bool]) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("how", ERRORS)
 @pytest.mark.parametrize("writer", WRITERS[:3])
-@settings(max_examples=15)
+@settings(max_examples=in_proportion(15))
 @example(poisoned=[False, True, False, False, True], size=5)
 @given(poisoned=st.lists(st.booleans() | st.just(False), max_size=40), size=st.integers(1, 50))
 def test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored(
@@ -109,7 +110,7 @@ def test_of_n_spans_with_p_poisoned_ones_exactly_n_minus_p_are_stored(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("how", ERRORS)
-@settings(max_examples=3)
+@settings(max_examples=in_proportion(3))
 @example(poisoned=[False, True, False, False, True], size=5)
 @given(poisoned=st.lists(st.booleans() | st.just(False), min_size=1, max_size=40), size=st.integers(1, 50))
 def test_the_same_through_another_process(how: str, poisoned: list[bool], size: int) -> None:
