@@ -189,9 +189,11 @@ def test_signal_handlers_that_record_while_their_thread_waits_for_another_do_not
 
     def interrupt() -> None:
         try:
-            for number in range(300):  # so many waits would be too much for Python's stack
+            while (count := len(handled)) < 300:  # so many waits would be too much for Python's stack
                 signal.pthread_kill(main, signal.SIGUSR1)
-                wait_until(lambda: len(handled) > number)  # noqa: B023 - at once
+                again = time.monotonic() + 1  # Python leaves one in 10,000 that comes just before a wait until the next
+                while len(handled) == count and time.monotonic() < again:
+                    time.sleep(0.0005)
         finally:
             sink.gate.set()
 
@@ -204,7 +206,7 @@ def test_signal_handlers_that_record_while_their_thread_waits_for_another_do_not
     finally:
         signal.signal(signal.SIGUSR1, before)
     busy.join()
-    assert profiler.close().written == 302
+    assert profiler.close().written == 2 + len(handled) >= 302
 
 
 def test_a_sync_profiler_closed_by_a_signal_handler_inside_a_write_still_finishes() -> None:
