@@ -33,7 +33,7 @@ hypothesis.settings.register_profile(
 # The same examples each time: whether a change may land does not hang on what is drawn. `make explore` draws others.
 hypothesis.settings.register_profile(
     "fast", hypothesis.settings.get_profile("explore"), max_examples=EXAMPLES, derandomize=True
-)  # fmt: skip
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
