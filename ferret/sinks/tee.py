@@ -183,10 +183,9 @@ class _Failures:
             self._errors.append((branch.name, error))
 
     def tell(self, what: str) -> None:
-        errors, self._errors = self._errors, []  # an error holds, by its traceback, the frame that holds this
-        if errors:
-            reasons = "; ".join(f"{name}: {error_text(error)}" for name, error in errors)
-            cause = ExceptionGroup(what, [error for _, error in errors])
+        if self._errors:
+            reasons = "; ".join(f"{name}: {error_text(error)}" for name, error in self._errors)
+            cause = ExceptionGroup(what, [error for _, error in self._errors])
             raise StorageError(f"{what} in {reasons}") from cause
 
 

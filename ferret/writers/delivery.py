@@ -21,7 +21,7 @@ from ferret.forkgate import ForkGate
 from ferret.ledger.fates import settle
 from ferret.models import ProcessInfo
 from ferret.sinks.base import KeepsRuns, Reopens, place_of
-from ferret.tags import error_text, plain_text
+from ferret.tags import plain_text
 from ferret.writers import quarantine
 from ferret.writers.failure import Failure
 from ferret.writers.reopening import Reopening
@@ -219,11 +219,12 @@ class Delivery:
         return tries(lambda: next(outcomes))
 
     def _write(self, batch: Batch) -> Failure | None:
+        handled = sys.exception()
         try:
             with self._gate:
                 self._sink.write(batch)
         except self._verdicts as error:
-            return Failure.of(error)
+            return Failure.of(error, handled)
         return None
 
     def _time_is_up(self, started: float) -> bool:
@@ -306,14 +307,15 @@ class Delivery:
         Twice, if that is no `Exception`: it may be meant for this thread, and have come before the sink was asked.
         """
         raised: Failure | None = None
+        handled = sys.exception()
         for _ in range(2):
             try:
                 with self._gate:
                     what()
             except Exception as error:  # noqa: BLE001 - any sink may raise anything
-                return Failure.of(error)
+                return Failure.of(error, handled)
             except self._verdicts as error:
-                raised = Failure.of(error)
+                raised = Failure.of(error, handled)
             else:
                 return None
         return raised
@@ -344,6 +346,7 @@ class Delivery:
     def _write_to_fallback(self, batch: Batch) -> bool:
         if self._fallback_spec is None:
             return False
+        handled = sys.exception()
         try:
             with self._gate:
                 if self._fallback is None:
@@ -351,7 +354,7 @@ class Delivery:
                     self._tell_facts(self._fallback)
                 self._fallback.write(batch)
         except self._verdicts as error:
-            self._warn(f"the fallback sink failed too: {error_text(error)}")
+            self._warn(f"the fallback sink failed too: {Failure.of(error, handled).text}")
             return False
         return True
 

@@ -19,6 +19,9 @@ QUARANTINE = "tests/writers/test_quarantine.py"
 JSONL = "tests/sinks/test_jsonl.py"
 BEAVER = "tests/sinks/test_beaver.py"
 BOOKS, DELIVERY = "ferret/writers/books.py", "ferret/writers/delivery.py"
+LETTING_GO = "tests/writers/test_letting_go.py"
+TREES = "tests/running/test_trees.py"
+OTLP = "tests/exporting/test_otlp.py"
 COUNTS, LIVE = "ferret/ledger/counts.py", "ferret/ledger/live.py"
 
 
@@ -565,5 +568,47 @@ MUTATIONS = [
         "            os.link(new, path)",
         "            os.replace(new, path)",
         (f"{ROWS}::test_a_file_that_another_process_made_meanwhile_is_used_and_never_taken_away[False]",),
+    ),
+    Mutation(
+        "A batch that a sink took, or did not, is let go of",
+        "ferret/writers/failure.py",
+        "found += [one.__cause__, one.__context__, ",
+        "found += [",
+        (f"{LETTING_GO}::test_what_a_sinks_error_came_from_holds_no_batch[sync-TellsInItsOwnWords]",),
+    ),
+    Mutation(
+        "A batch that a sink took, or did not, is let go of",
+        "ferret/writers/failure.py",
+        "    seen = {id(handled)}",
+        "    seen: set[int] = set()",
+        (f"{LETTING_GO}::test_an_error_that_the_program_handles_while_a_sink_fails_keeps_its_traceback",),
+    ),
+    Mutation(
+        "Under `ferret run`, every moment of a call",
+        "ferret/run/callbacks.py",
+        "            more.through = through\n",
+        "",
+        (f"{TREES}::test_who_waits_for_what_an_error_is_thrown_into_is_not_suspended_while_that_runs",),
+    ),
+    Mutation(
+        "Under `ferret run`, every moment of a call",
+        "ferret/run/callbacks.py",
+        "                if known:\n                    through.append(waiting)",
+        "                if known and not through:\n                    through.append(waiting)",
+        (f"{TREES}::test_who_waits_for_what_an_error_is_thrown_into_is_not_suspended_while_that_runs",),
+    ),
+    Mutation(
+        "An OTLP export has each span once",
+        "ferret/export/otlp.py",
+        '        name = f"({name})"',
+        "        return name",
+        (f"{OTLP}::test_a_tag_without_a_name_takes_no_other_s",),
+    ),
+    Mutation(
+        "An OTLP export has each span once",
+        "ferret/export/otlp.py",
+        "{key: value for key, value in ours.items() if key not in keys}",
+        "ours",
+        (f"{OTLP}::test_a_tag_takes_the_place_of_a_fact_of_its_name",),
     ),
 ]

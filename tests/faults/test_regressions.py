@@ -21,7 +21,7 @@ import pytest
 from support import ORIGIN, WAIT_S, ScriptedSink, record, wait_until
 
 import ferret
-from ferret import LostSpansWarning, PluginError, Profiler, RejectedError, Report
+from ferret import LostSpansWarning, PluginError, Profiler, Report
 from ferret.batch import Batch
 from ferret.ledger.counts import CLAIMED, MOST_CLAIMED, Counts
 from ferret.ledger.live import Life
@@ -699,57 +699,6 @@ def test_a_sinks_error_that_cannot_say_what_it_is_is_one_like_any_other(writer: 
         assert not profiler.flush(WAIT_S)
         report = profiler.close(WAIT_S)
     assert (report.recorded, report.failed_by, report.timed_out) == (1, {"MuteError": 1}, False)
-
-
-def record_and_see_that_it_is_let_go_of(profiler: Profiler, name: str, count: int) -> None:
-    before = sys.getrefcount(name)
-    gc.disable()
-    try:
-        for _ in range(count):
-            with profiler.measure(name):
-                pass
-        profiler.flush(WAIT_S)
-        assert profiler.stats().pending == 0
-        wait_until(lambda: sys.getrefcount(name) == before)
-    finally:
-        gc.enable()
-
-
-@pytest.mark.parametrize("writer", ["sync", "threaded", "bounded", "process"])
-def test_a_batch_is_let_go_of_by_whoever_delivered_it_and_not_by_the_garbage_collector(writer: str, db: str) -> None:
-    name = f"a name of {writer}'s own"
-    with Profiler(db, writer=writer, batch_size=100) as profiler:
-        profiler.start("first").end()
-        assert profiler.flush(WAIT_S)
-        record_and_see_that_it_is_let_go_of(profiler, name, 1000)
-        assert profiler.flush(WAIT_S)
-
-
-class FailsEverySecondTime(MemorySink):
-    """Keeps nothing."""
-
-    def __init__(self, error: Exception | type[Exception]) -> None:
-        super().__init__()
-        self._error = error
-        self._tries = 0
-
-    def write(self, batch: Batch) -> None:
-        self._tries += 1
-        if self._tries % 2:
-            raise self._error
-
-
-@pytest.mark.parametrize(
-    "error", [OSError, OSError("the same one"), ValueError, RejectedError, RejectedError("no", [0])]
-)
-@pytest.mark.parametrize("writer", ["sync", "threaded", "bounded"])
-@pytest.mark.filterwarnings("ignore::ferret.LostSpansWarning")
-def test_a_batch_that_a_sink_did_not_take_at_once_is_let_go_of_without_the_garbage_collector(
-    writer: str, error: Any
-) -> None:
-    name = f"a name of {writer}'s own"
-    with Profiler(sink=FailsEverySecondTime(error), writer=writer, batch_size=100) as profiler:
-        record_and_see_that_it_is_let_go_of(profiler, name, 300)
 
 
 def test_a_profiler_that_cannot_close_does_not_keep_the_others_open(monkeypatch: pytest.MonkeyPatch) -> None:

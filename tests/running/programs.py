@@ -43,6 +43,8 @@ class Place:
         self.folder.mkdir()
         self.file = folder / "trace.db"
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FERRET_"))}
+        if "PYTHONPATH" in os.environ:  # it may say which ferret is tested
+            self.env["PYTHONPATH"] = os.environ["PYTHONPATH"]
         self.env |= {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def write(self, name: str, source: str) -> str:
