@@ -20,7 +20,7 @@ from ferret.sinks.beaver import INSERT_SEGMENT, BeaverSink
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ferret.segment import Int64
+    from ferret.packing import Int64
 
 RUN, TOKEN = "synthetic", "0123456789abcdef"
 SPANS_A_SEGMENT = 4096

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import numpy as np
 
+from ferret import packing
 from ferret.ambient import Source, format_id, parse_ids
 from ferret.batch import SpanData
 from ferret.errors import FormatError, NewerFormatError, RejectedError
@@ -21,13 +22,10 @@ from ferret.tags import decode_tags, encode_tags, plain_text, strict_tags
 from ferret.twin import turn, unseen_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ferret.batch import Batch
-
-    type Int64 = NDArray[np.int64]
+    from ferret.packing import Int64
 
 MAGIC: Final = b"FRT"
 VERSION: Final = 1
@@ -112,7 +110,7 @@ class Segment:
     thread: Int64
     task: Int64
     outcome: Int64
-    tags: list[bytes] | TagsColumn
+    tags: list[bytes] | packing.TagsColumn
     suspended_ns: Int64
     self_ns: Int64
     sources: dict[str, Source]
@@ -157,29 +155,29 @@ class Segment:
         span_id, parent_id, name, start_ns, end_ns, thread, task, tags, outcome, suspended_ns, self_ns = _turned(
             batch, pace
         )
-        segment.span_id = _ids(span_id)
-        segment.parent_id = _ids(parent_id)
+        segment.span_id = packing.ids(span_id)
+        segment.parent_id = packing.ids(parent_id)
         pace.rest()
-        segment.start_ns = _int64(start_ns) + origin.anchor_ns
-        segment.duration_ns = np.maximum(_int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
+        segment.start_ns = packing.int64(start_ns) + origin.anchor_ns
+        segment.duration_ns = np.maximum(packing.int64(end_ns) + origin.anchor_ns - segment.start_ns, 0)
         pace.rest()
-        names, segment.name = _table(name)
+        names, segment.name = packing.table(name)
         segment.names = [plain_text(one) for one in names]
         pace.rest()
-        indices, segment.thread = _table(thread)
+        indices, segment.thread = packing.table(thread)
         segment.threads = [tuple(batch.threads[index]) for index in indices]
-        tasks, segment.task = _table(task, first=None)
+        tasks, segment.task = packing.table(task, first=None)
         segment.tasks = ["" if one is None else plain_text(one) for one in tasks]
         pace.rest()
-        outcomes, segment.outcome = _table(outcome, first=None)
+        outcomes, segment.outcome = packing.table(outcome, first=None)
         segment.outcomes = [_OK if one is None else tuple(msgspec.json.decode(one)) for one in outcomes]
         pace.rest()
         segment.tags = known = []
         for part in batched(tags, SLICE):
             known += strict_tags(part)
             pace.rest()
-        segment.suspended_ns = _int64(suspended_ns)
-        segment.self_ns = _int64(self_ns)
+        segment.suspended_ns = packing.int64(suspended_ns)
+        segment.self_ns = packing.int64(self_ns)
         sources = batch.sources
         segment.sources = {name: sources[name] for name in segment.names if name in sources} if sources else {}
         pace.rest()
@@ -192,18 +190,20 @@ class Segment:
         """Spans of one run and process, read from elsewhere, as columns; their tags, if they are not in the spans."""
         first = spans[0]
         segment = cls(first.run_id, token, first.process_id, sequence)
-        segment.span_id = _ids(parse_ids(span.span_id for span in spans))
-        segment.parent_id = _ids(parse_ids(span.parent_id or "0" for span in spans))
-        segment.start_ns = _int64([_nanoseconds(span.start_time) for span in spans])
-        segment.duration_ns = _int64([_nanoseconds(span.duration) for span in spans])
-        segment.names, segment.name = _table([span.name for span in spans])
-        segment.threads, segment.thread = _table([(span.thread_id, span.thread_name) for span in spans])
-        segment.tasks, segment.task = _table([span.task_name or "" for span in spans], first="")
+        segment.span_id = packing.ids(parse_ids(span.span_id for span in spans))
+        segment.parent_id = packing.ids(parse_ids(span.parent_id or "0" for span in spans))
+        segment.start_ns = packing.int64([_nanoseconds(span.start_time) for span in spans])
+        segment.duration_ns = packing.int64([_nanoseconds(span.duration) for span in spans])
+        segment.names, segment.name = packing.table([span.name for span in spans])
+        segment.threads, segment.thread = packing.table([(span.thread_id, span.thread_name) for span in spans])
+        segment.tasks, segment.task = packing.table([span.task_name or "" for span in spans], first="")
         outcomes = [(span.status, span.error, span.error_type) for span in spans]
-        segment.outcomes, segment.outcome = _table(outcomes, first=_OK)
+        segment.outcomes, segment.outcome = packing.table(outcomes, first=_OK)
         segment.tags = [encode_tags(span.tags) or b"" for span in spans] if tags is None else tags
-        segment.suspended_ns = _int64([_nanoseconds(span.suspended) for span in spans])
-        segment.self_ns = _int64([-1 if span.self_time is None else _nanoseconds(span.self_time) for span in spans])
+        segment.suspended_ns = packing.int64([_nanoseconds(span.suspended) for span in spans])
+        segment.self_ns = packing.int64(
+            [-1 if span.self_time is None else _nanoseconds(span.self_time) for span in spans]
+        )
         segment.sources = {span.name: (span.file, span.line or 0) for span in spans if span.file is not None}
         return segment
 
@@ -261,7 +261,7 @@ class Segment:
 
         def pack(values: Int64) -> bytes:
             self._pace.rest()
-            return _pack(values)
+            return packing.pack(values)
 
         header = _Header(
             run_id=self.run_id,
@@ -273,10 +273,10 @@ class Segment:
             threads=self.threads,
             tasks=self.tasks,
             outcomes=self.outcomes,
-            span_id=pack(_deltas(self.span_id)),
-            parent_id=pack(_distances(self.span_id, self.parent_id)),
+            span_id=pack(packing.deltas(self.span_id)),
+            parent_id=pack(packing.distances(self.span_id, self.parent_id)),
             name=pack(self.name),
-            start_ns=pack(_deltas(self.start_ns)),
+            start_ns=pack(packing.deltas(self.start_ns)),
             duration_ns=pack(self.duration_ns),
             thread=pack(self.thread),
             task=pack(self.task),
@@ -310,35 +310,11 @@ class Segment:
         segment.sources = header.sources
         try:
             _check_columns(header)
-            segment.tags = TagsColumn(_unpack(header.tags_length, header.count), header.tags)
+            segment.tags = packing.TagsColumn(packing.unpack(header.tags_length, header.count), header.tags)
         except ValueError as error:
             raise FormatError(f"a damaged segment: {error}") from error
         segment._stored = header
         return segment
-
-
-class TagsColumn:
-    """The tags of a stored segment, cut out of one text only when asked for: most analyses never ask."""
-
-    __slots__ = ("_ends", "_text")
-
-    def __init__(self, lengths: Int64, text: bytes) -> None:
-        self._ends = np.cumsum(lengths)
-        self._text = text
-        if (lengths < 0).any() or (len(lengths) and self._ends[-1] != len(text)):
-            raise ValueError("the lengths of the tags do not add up")
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> bytes:
-        return self._text[int(self._ends[index - 1]) if index else 0 : int(self._ends[index])]
-
-    def __iter__(self) -> Iterator[bytes]:
-        start = 0
-        for end in self._ends.tolist():
-            yield self._text[start:end]
-            start = end
 
 
 def _read_header(data: Any) -> _Header:
@@ -368,73 +344,25 @@ def _turned(batch: Batch, pace: Pace) -> list[list[Any]]:
     return columns
 
 
-def _int64(values: Sequence[int]) -> Int64:
-    if values and values[0] == values[-1] and values.count(values[0]) == len(values):  # 1 ns each, and often so
-        return np.full(len(values), values[0], dtype=np.int64)
-    return np.fromiter(values, dtype=np.int64, count=len(values))  # 10 ns each; array.array() takes 18
-
-
 def _nanoseconds(seconds: float) -> int:
     """The nearest nanosecond, such that dividing by 1e9 gives `seconds` back: times since the epoch need the split."""
     whole = int(seconds)
     return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
 
 
-def _ids(values: Sequence[int]) -> Int64:
-    """Ids of up to 64 bits. What is computed with them wraps around, and so comes back."""
-    return np.fromiter(values, dtype=np.uint64, count=len(values)).view(np.int64)
-
-
-def _deltas(values: Int64) -> Int64:
-    return np.diff(values, prepend=0)
-
-
-def _distances(span_id: Int64, parent_id: Int64) -> Int64:
-    """How far before its child each parent is, most often a few ids: 1 is the span itself, and 0 no parent."""
-    distance = span_id - parent_id
-    distance += distance >= 0
-    return np.where(parent_id == 0, 0, distance)
-
-
-def _parents(span_id: Int64, distance: Int64) -> Int64:
-    return np.where(distance == 0, 0, span_id - distance + (distance > 0))
-
-
-def _table[T: Hashable](values: Sequence[T], **first: T) -> tuple[list[T], Int64]:
-    """The distinct values (`first`, if given, before all) and each value's index among them."""
-    if values and values.count(values[0]) == len(values):
-        constant = dict.fromkeys([*first.values(), values[0]])
-        return list(constant), np.full(len(values), len(constant) - 1, dtype=np.int64)
-    distinct = dict.fromkeys([*first.values(), *values])
-    table = dict(zip(distinct, range(len(distinct)), strict=True))
-    return list(table), np.fromiter(map(table.__getitem__, values), dtype=np.int64, count=len(values))
-
-
-def _pack(values: Int64) -> bytes:
-    """Little-endian, with the bytes of equal weight side by side: the high ones are all alike and compress away."""
-    return values.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8).T.tobytes()
-
-
-def _unpack(data: bytes, count: int) -> Int64:
-    shuffled = np.frombuffer(data, dtype=np.uint8).reshape(8, count)
-    return np.ascontiguousarray(shuffled.T).view("<i8").reshape(count).astype(np.int64, copy=False)
-
-
-def _unpack_or(default: int, data: bytes, count: int) -> Int64:
-    return _unpack(data, count) if data else np.full(count, default, dtype=np.int64)
-
-
 _COLUMNS: Final[dict[str, Callable[[Segment, _Header], Int64]]] = {
-    "span_id": lambda _, stored: np.cumsum(_unpack(stored.span_id, stored.count)),
-    "parent_id": lambda segment, stored: _parents(segment.span_id, _unpack(stored.parent_id, stored.count)),
-    "name": lambda _, stored: _unpack(stored.name, stored.count),
-    "start_ns": lambda _, stored: np.cumsum(_unpack(stored.start_ns, stored.count)),
-    "duration_ns": lambda _, stored: _unpack(stored.duration_ns, stored.count),
-    "thread": lambda _, stored: _unpack(stored.thread, stored.count),
-    "task": lambda _, stored: _unpack(stored.task, stored.count),
-    "outcome": lambda _, stored: _unpack(stored.outcome, stored.count),
-    "suspended_ns": lambda _, stored: _unpack_or(0, stored.suspended_ns, stored.count),
-    "self_ns": lambda _, stored: _unpack_or(-1, stored.self_ns, stored.count),
+    "span_id": lambda _, stored: np.cumsum(packing.unpack(stored.span_id, stored.count)),
+    "parent_id": lambda segment, stored: packing.parents(
+        segment.span_id, packing.unpack(stored.parent_id, stored.count)
+    ),
+    "name": lambda _, stored: packing.unpack(stored.name, stored.count),
+    "start_ns": lambda _, stored: np.cumsum(packing.unpack(stored.start_ns, stored.count)),
+    "duration_ns": lambda _, stored: packing.unpack(stored.duration_ns, stored.count),
+    "thread": lambda _, stored: packing.unpack(stored.thread, stored.count),
+    "task": lambda _, stored: packing.unpack(stored.task, stored.count),
+    "outcome": lambda _, stored: packing.unpack(stored.outcome, stored.count),
+    "suspended_ns": lambda _, stored: packing.unpack_or(0, stored.suspended_ns, stored.count),
+    "self_ns": lambda _, stored: packing.unpack_or(-1, stored.self_ns, stored.count),
 }
 """How each column of a stored segment is made."""
 
@@ -454,14 +382,5 @@ def _check_columns(header: _Header) -> None:
         if len(data) != count * 8:
             raise ValueError(f"a column of {len(data)} bytes for {count} spans")
     for data, table in tables:
-        if count and not _within(data, count, len(table)):
+        if count and not packing.within(data, count, len(table)):
             raise ValueError("an index beyond its table")
-
-
-def _within(data: bytes, count: int, size: int) -> bool:
-    """Whether the column's values are all at least 0, and less than `size`."""
-    high = np.frombuffer(data, dtype=np.uint8, offset=count)
-    if size <= 256 and not high.any():  # most tables are short: the lowest bytes tell all
-        return bool(np.frombuffer(data, dtype=np.uint8, count=count).max() < size)
-    values = _unpack(data, count)
-    return bool(values.min() >= 0 and values.max() < size)

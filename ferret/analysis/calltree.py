@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ferret.analysis.chunks import Chunk, UInt64
     from ferret.analysis.tree import PathNode
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
 MISSING: Final = 1 << 14
 """So many parents that were not seen may be awaited at a time. Beyond that, what is below the one that has been awaited

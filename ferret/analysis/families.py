@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ferret.segment import Int64
+    from ferret.packing import Int64
 
 
 class Families:

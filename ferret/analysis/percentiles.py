@@ -14,7 +14,7 @@ from datasketches import req_floats_sketch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ferret.segment import Int64
+    from ferret.packing import Int64
 
     type Floats = NDArray[np.float32]
 

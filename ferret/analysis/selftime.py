@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ferret.analysis.chunks import Bools, Chunk, UInt64
-    from ferret.segment import Int64
+    from ferret.packing import Int64
 
 OPEN_PARENTS: Final = 1 << 17
 """So many spans may be awaited at a time. Beyond that, those that have been awaited longest are given up: their self time

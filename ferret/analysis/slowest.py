@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ferret.analysis.chunks import Bools
     from ferret.batch import SpanData
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
     from ferret.sinks.base import Readable
 
 SPANS: Final = 1000

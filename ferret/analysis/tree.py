@@ -14,7 +14,8 @@ from ferret.models import SpanModel, TraceNode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
 
 __all__ = ["PathNode", "build_trees", "parents_of", "span_models"]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
     type Int32 = NDArray[np.int32]
 

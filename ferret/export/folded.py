@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ferret.export.columns import Int32
     from ferret.models import RunInfo
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
 _LINES = 4096
 

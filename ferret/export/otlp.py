@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from ferret.export.columns import Spans, Track
     from ferret.models import ProcessInfo, RunInfo
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
     type Outcome = tuple[str, str | None, str | None]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ferret.export.columns import Int32, Spans
-    from ferret.segment import Int64
+    from ferret.packing import Int64
 
 
 class Lane(NamedTuple):

@@ -13,7 +13,8 @@ from ferret.analysis.tree import parents_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
 
 type Outcome = tuple[str, str | None, str | None]
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ferret.models import RunInfo
-    from ferret.segment import Int64, Segment
+    from ferret.packing import Int64
+    from ferret.segment import Segment
     from ferret.view.columns import RunColumns
 
 SCRIPTS: Final = (
