@@ -5,8 +5,7 @@ EXTRAS ?= dev
 WRITER ?= threaded
 SECONDS ?= 600
 EXAMPLES ?= 1_000
-TESTS ?=# which tests `make explore` runs; all with properties unless given, such as TESTS=tests/security
-FAULTS ?=# which of the long tests of faults; all unless given, such as FAULTS=tests/faults/test_damage.py
+TESTS ?=# which of their tests `make explore` and `make soak` run; all unless given, such as TESTS=tests/security
 SPANS ?= 10_000_000
 SINK ?= beaver
 PYTHON ?=# an interpreter to use instead of the newest found
@@ -88,7 +87,7 @@ explore: setup ## The property tests with EXAMPLES (1_000) examples each, others
 	HYPOTHESIS_PROFILE=explore HYPOTHESIS_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --dist loadgroup -m hypothesis $(TESTS)
 
 soak: setup ## The faults that take long, then random programs under random faults, judged one by one, for SECONDS (600)
-	$(BIN)/pytest -n auto --dist loadgroup -m soak $(FAULTS)
+	$(BIN)/pytest -n auto --dist loadgroup -m soak $(TESTS)
 	$(BIN)/python tests/soak/soak.py --seconds $(SECONDS) --result docs/soak-result.txt
 
 soak-long: setup ## SPANS (10_000_000) through each writer into a sink that often fails, each span accounted for
