@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -26,6 +27,8 @@ PAGE = 16
 """Segments fetched at a time, at most."""
 PAGE_BYTES = 1 << 24
 """No more are fetched once they take so much together."""
+NEIGHBOURS = 128
+"""So many rows at most are in one page of SQLite, whose order a changed byte may change."""
 MAX_FACTS_BYTES = 1 << 22
 """No larger facts of a process are read."""
 MAX_ROW_BYTES = MAX_SEGMENT_BYTES
@@ -34,10 +37,10 @@ MAX_ROW_BYTES = MAX_SEGMENT_BYTES
 # NOT INDEXED: by rowid a page costs what it holds, by the key's index each page would sort the whole run again.
 # "0" is the character after "/": the range holds exactly the keys that begin with "<run>/"
 _SEGMENTS = (
-    "SELECT rowid, key, {what} FROM __beaver_blobs__ NOT INDEXED WHERE store_name = ? AND key >= ? AND key < ? AND rowid > ? "
-    "ORDER BY rowid LIMIT ?"
+    "SELECT rowid, key, CASE rowid WHEN ? THEN NULL ELSE {what} END FROM __beaver_blobs__ NOT INDEXED "
+    "WHERE store_name = ? AND key >= ? AND key < ? AND rowid >= ? ORDER BY rowid LIMIT ?"
 )
-_SEGMENTS_BACKWARDS = _SEGMENTS.replace("rowid > ?", "rowid < ?").replace("ORDER BY rowid", "ORDER BY rowid DESC")
+_SEGMENTS_BACKWARDS = _SEGMENTS.replace("rowid >= ?", "rowid <= ?").replace("ORDER BY rowid", "ORDER BY rowid DESC")
 _LAST_ROW = 2**63 - 1
 _NAMESPACES = (
     "SELECT DISTINCT dict_name FROM __beaver_dicts__ WHERE dict_name LIKE '%!_runs' ESCAPE '!' ORDER BY 1 LIMIT 9"
@@ -156,14 +159,28 @@ class BeaverReader:
         self.on_damage(what, str(error))
 
     def _rows(self, what: str, run_id: str | None, *, backwards: bool = False) -> Iterator[tuple[str, Any]]:
+        """Keys and values, each once.
+
+        In a damaged file a row may be in the place of another, so that one is found twice, or not at all, and whoever goes
+        on after the last row never comes to an end. So each page begins with the last row of the one before.
+        """
         low, high = _key_range(run_id)
-        sql, last = (_SEGMENTS_BACKWARDS, _LAST_ROW) if backwards else (_SEGMENTS, -1)
-        while True:
-            rows = self._query(sql.format(what=what), (self._namespace, low, high, last, PAGE), PAGE_BYTES)
-            for last, key, value in rows:  # noqa: B007 - the last one is where the next page begins
-                yield key, value
-            if not rows:
-                return
+        sql, last, sign = (_SEGMENTS_BACKWARDS, _LAST_ROW, -1) if backwards else (_SEGMENTS, -1, 1)
+        recent: deque[Any] = deque(maxlen=NEIGHBOURS)
+        start, in_order = None, True
+        while start != last:
+            start = last
+            rows = self._query(sql.format(what=what), (start, self._namespace, low, high, start, PAGE + 1), PAGE_BYTES)
+            if recent:
+                in_order &= bool(rows) and rows.pop(0)[:2] == (start, recent[-1])
+            for row, key, value in rows:
+                in_order &= sign * row > sign * last
+                if sign * row > sign * start and key not in recent:
+                    recent.append(key)
+                    last = row
+                    yield key, value
+        if not in_order:
+            self._damaged("the order of the segments", FormatError("some are there twice, or may be missing"))
 
     def _query_file(self, sql: str, values: tuple[Any, ...], room: int) -> list[tuple[Any, ...]]:
         try:

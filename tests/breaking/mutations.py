@@ -611,4 +611,25 @@ MUTATIONS = [
         "ours",
         (f"{OTLP}::test_a_tag_takes_the_place_of_a_fact_of_its_name",),
     ),
+    Mutation(
+        "A BeaverDB file whose rows a fault has put in the wrong places",
+        "ferret/sinks/beaver_reader.py",
+        " and key not in recent:",
+        ":",
+        (f"{ROWS}::test_rows_that_are_in_the_wrong_place_are_read_once_and_told_of",),
+    ),
+    Mutation(
+        "A BeaverDB file whose rows a fault has put in the wrong places",
+        "ferret/sinks/beaver_reader.py",
+        "                in_order &= sign * row > sign * last\n",
+        "",
+        (f"{ROWS}::test_rows_that_are_in_the_wrong_place_are_read_once_and_told_of",),
+    ),
+    Mutation(
+        "A BeaverDB file whose rows a fault has put in the wrong places",
+        "ferret/sinks/beaver_reader.py",
+        "                in_order &= bool(rows) and rows.pop(0)[:2] == (start, recent[-1])",
+        "                rows.pop(0)",
+        (f"{ROWS}::test_rows_that_are_in_the_wrong_place_are_read_once_and_told_of",),
+    ),
 ]

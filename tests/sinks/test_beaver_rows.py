@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 from contextlib import closing, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,47 @@ def test_whatever_attempt_a_batch_is_of_it_is_stored_once(tmp_path: Path, kind: 
 def test_the_memory_sink_takes_no_target() -> None:
     with pytest.raises(TypeError, match="no target"):
         MemorySink("somewhere")
+
+
+def cells(file: bytes, root: int) -> list[tuple[int, int]]:
+    """Where the pointers of a table's rows are in a file of SQLite, and where each row's id is (sqlite.org/fileformat)."""
+    size = int.from_bytes(file[16:18])
+    at = (root - 1) * size
+    leaf = file[at] == 13
+    first = at + (8 if leaf else 12)
+    pointers = range(first, first + 2 * int.from_bytes(file[at + 3 : at + 5]), 2)
+    places = [at + int.from_bytes(file[pointer : pointer + 2]) for pointer in pointers]
+    if leaf:
+        # a row begins with its length, of one byte or two
+        return [
+            (pointer, place + (2 if file[place] & 128 else 1)) for pointer, place in zip(pointers, places, strict=True)
+        ]
+    children = [*(file[place : place + 4] for place in places), file[at + 8 : at + 12]]
+    return [cell for child in children for cell in cells(file, int.from_bytes(child))]
+
+
+def test_rows_that_are_in_the_wrong_place_are_read_once_and_told_of(db: str) -> None:
+    count = 2 * PAGE + 3
+    write(db, *range(count))
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = '__beaver_blobs__'").fetchone()
+    file = Path(db).read_bytes()
+    rows = cells(file, root)
+    assert [file[row_id] for _, row_id in rows] == list(range(1, count + 1))
+    for pointer, row_id in rows:
+        near = [other for other, _ in rows if other != pointer and abs(other - pointer) < 100]
+        harms = [(pointer, file[other : other + 2]) for other in near] + [
+            (row_id, bytes([one])) for one in range(count + 2)
+        ]
+        for at, harm in harms:
+            Path(db).write_bytes(file[:at] + harm + file[at + len(harm) :])
+            for backwards in (False, True):
+                told: list[str] = []
+                reader = BeaverReader(db)
+                reader.on_damage = lambda what, why, told=told: told.append(f"{what}: {why}")
+                found = [one.sequence for one in islice(reader.newest_first() if backwards else reader.segments(), 99)]
+                assert len(found) == len(set(found)), f"{harm!r} at {at}: read twice"
+                if len(found) < count and not told:
+                    report = Report(db, skip_damaged=True)
+                    assert report.runs()[0].missing_batches or report.damaged, f"{harm!r} at {at}: lost without a word"
