@@ -180,7 +180,7 @@ class BeaverReader:
                     last = row
                     yield key, value
         if not in_order:
-            self._damaged("the order of the segments", FormatError("some are there twice, or may be missing"))
+            self._damaged("rows out of order", FormatError("each segment is shown once, and some may be missing"))
 
     def _query_file(self, sql: str, values: tuple[Any, ...], room: int) -> list[tuple[Any, ...]]:
         try:
