@@ -55,7 +55,8 @@ def test_an_installed_sink_is_tried_by_its_name(tmp_path: Path) -> None:
 def test_an_installed_writer_is_tried_by_its_name(tmp_path: Path) -> None:
     done = run(
         tmp_path, "--ferret-writer-contract=bounded", "-v",
-        '--ferret-contract=options={"max_queue":8,"overflow":"block","block_timeout":20}', "--ferret-contract=examples=3",
+        '--ferret-contract=options={"max_queue":9,"overflow":"block","block_timeout":20}', "--ferret-contract=examples=3",
+        "--ferret-contract=blocks_when_full=true",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "TestWriter::test_every_program_keeps_the_laws PASSED" in done.stdout
