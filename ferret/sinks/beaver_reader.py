@@ -79,9 +79,9 @@ class BeaverReader:
         query: runs SQL; on the file, unless given.
 
     Attributes:
-        on_damage: called with the key of a segment that cannot be read and the reason, after which reading goes on with the
-            next; while it is None, reading ends with a `FormatError`. What a newer ferret wrote is not damaged: it always
-            ends the reading.
+        on_damage: called with what is damaged, such as a segment by its key, and the reason, after which reading goes on;
+            while it is None, reading ends with a `FormatError`. What a newer ferret wrote is not damaged: it always ends
+            the reading.
 
     Raises:
         StorageError: there is no such file, or it holds no BeaverDB.
