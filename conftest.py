@@ -46,6 +46,7 @@ RUN = {
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "PYTHONUTF8": "1",
+    "CI": "true",  # hypothesis draws the same examples each time
     # no fixtures, warnings or files but what the page speaks of
     "PYTEST_ADDOPTS": "-p no:asyncio -p no:anyio -p no:xdist -p no:cacheprovider",
 }

@@ -24,6 +24,9 @@ WAIT_S = 60.0
 EXAMPLES = 60
 """How many examples `make test` tries of a property."""
 
+SAME_EXAMPLES = {"CI": "true"}
+"""For a process with a pytest of its own: hypothesis draws the same examples there each time, too."""
+
 ORIGIN = Origin("a run", "0123456789abcdef", 4242, 1_700_000_000_000_000_000)
 THREADS = [ThreadInfo(1, "MainThread"), ThreadInfo(2, "worker")]
 

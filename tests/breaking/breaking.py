@@ -150,9 +150,9 @@ def table(results: list[Broken]) -> Table:
 
 def summary(results: list[Broken]) -> str:
     """In a line."""
-    noticed = sum(one.noticed for one in results)
-    promises = len({one.mutation.promise for one in results})
-    return f"{promises} promises broken in {len(results)} ways: {noticed} noticed, {len(results) - noticed} not"
+    promises, noticed = len({one.mutation.promise for one in results}), sum(one.noticed for one in results)
+    broken = f"{promises} promise{'s' * (promises != 1)} broken in {len(results)} way{'s' * (len(results) != 1)}"
+    return f"{broken}: {noticed} noticed, {len(results) - noticed} not"
 
 
 def keep(path: Path, results: list[Broken]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import SAME_EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -237,7 +238,8 @@ def run(tmp_path: Path, code: str, only: Iterable[str] = ()) -> tuple[set[str], 
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir=."]
     if only:
         command += ["-k", " or ".join(name.partition("[")[0] for name in only)]
-    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins take longer to import than the tests to run
+    # plugins take longer to import than the tests to run
+    alone = {**os.environ, **SAME_EXAMPLES, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=100, check=False)
     assert "error" not in done.stdout.splitlines()[-1], done.stdout
     failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")]

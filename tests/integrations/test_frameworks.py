@@ -19,12 +19,12 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
+from support import WAIT_S
 
 from ferret import Profiler
 from ferret.integrations.asgi import FerretMiddleware
 from ferret.integrations.traceparent import outgoing_headers
 from tests.integrations.served import Server
-from tests.support import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

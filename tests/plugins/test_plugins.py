@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import WAIT_S
 
 import ferret
 import ferret.plugins
@@ -21,7 +22,6 @@ from ferret.sinks.base import Sink
 from ferret.sinks.jsonl import JsonlSink
 from ferret.writers.base import Writer
 from ferret.writers.threaded import ThreadedWriter
-from tests.support import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

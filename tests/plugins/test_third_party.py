@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import SAME_EXAMPLES
 
 import ferret
 
@@ -35,6 +36,7 @@ class Environment:
         self.bin = folder / "bin"
         strange = ("FERRET_", "PYTHON", "PYTEST", "VIRTUAL_ENV")
         self.variables = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+        self.variables |= SAME_EXAMPLES
         self.work = folder / "work"
         self.work.mkdir(parents=True)
 

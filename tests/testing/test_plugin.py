@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import SAME_EXAMPLES
 
 OPTIONS = [
     "-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:xdist", "-c", "/dev/null", "--rootdir=.",
@@ -32,7 +34,8 @@ def run(folder: Path, *options: str, **files: str) -> subprocess.CompletedProces
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     command = [sys.executable, "-W", "error", "-m", "pytest", *OPTIONS, *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    env = {**os.environ, **SAME_EXAMPLES}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
