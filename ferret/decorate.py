@@ -263,7 +263,7 @@ def _measured_async_generator(
         generator = func(*args, **kwargs)
         span = new_span(args, kwargs).begin()
         resumed = _Resumed(span)
-        resume: Callable[[Any], Any] = functools.partial(_first_step, generator)
+        resume: Callable[[Any], Any] = functools.partial(_first_step, generator, span)
         given: list[Any] = [None]  # as above
         try:
             while True:
@@ -272,7 +272,9 @@ def _measured_async_generator(
                 try:
                     given.append((yield item))
                     resume = generator.asend
-                except BaseException as error:  # noqa: BLE001 - thrown in, or closed: for the body to handle
+                except BaseException as error:  # thrown in, or closed: for the body to handle
+                    if inspect.getasyncgenstate(generator) == inspect.AGEN_CLOSED:
+                        raise  # the garbage collector was there first: `athrow` would answer with None
                     given.append(error)
                     resume = generator.athrow
         except StopAsyncIteration:
@@ -287,14 +289,22 @@ def _measured_async_generator(
     return wrapper
 
 
-def _first_step(generator: AsyncGenerator[Any, Any], value: Any) -> Any:
+def _first_step(generator: AsyncGenerator[Any, Any], span: Span, value: Any) -> Any:
     """`asend`, hidden from the event loop, which would close this generator at its end while the wrapper closes it too."""
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
+    sys.set_asyncgen_hooks(None, hooks.finalizer and functools.partial(_found_by_collector, span, hooks.finalizer))
     try:
         return generator.asend(value)
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _found_by_collector(
+    span: Span, finalizer: Callable[[AsyncGenerator[Any, Any]], None], generator: AsyncGenerator[Any, Any]
+) -> None:
+    """Where the collector finds wrapper and body together, the event loop closes the wrapper, and that the body."""
+    if span.end_ns:  # the wrapper has ended, and left it open
+        finalizer(generator)
 
 
 twin.hasten_calls(globals())

@@ -664,6 +664,110 @@ def test_an_event_loop_that_ends_closes_a_decorated_async_generator_once() -> No
         assert profiler.stats().recorded == 1
 
 
+def leave_to_the_collector(held: list[Any], *, body_first: bool) -> None:
+    """Hold the generator in `held` by a cycle; a decorated one before or behind its body, in the collector's list."""
+    held.append(held)
+    if body_first:
+        body = held[0].ag_frame.f_locals.get("generator")
+        gc.collect()  # what is found by way of others, as the wrapper is by `held`, goes to the end of the list
+        del body
+
+
+@pytest.mark.parametrize("body_first", [False, True])
+@pytest.mark.parametrize("decorated", [False, True])
+def test_an_async_generator_that_the_collector_finds_is_closed_by_the_event_loop_as_it_would_be_undecorated(
+    decorated: bool, body_first: bool
+) -> None:
+    """The body was closed before the wrapper, which then said that it ignored its end; and what it awaits there was not."""
+    import asyncio
+
+    complaints: list[Any] = []
+    cleaned: list[bool] = []
+
+    async def ticks() -> Any:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    async def begin(make: Any) -> None:
+        held = [make()]
+        await anext(held[0])
+        leave_to_the_collector(held, body_first=body_first)
+
+    async def main(make: Any) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await begin(make)
+        gc.collect()
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert cleaned == [True]
+
+    with Profiler(sink="memory") as profiler:
+        asyncio.run(main(profiler.measure("ticks")(ticks) if decorated else ticks))
+    assert complaints == []
+    assert [span.status for span in profiler.sink.spans] == ["ok"] * decorated  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("body_first", [False, True])
+def test_an_async_generator_that_the_collector_finds_is_closed_where_no_event_loop_runs(
+    monkeypatch: pytest.MonkeyPatch, body_first: bool
+) -> None:
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: complaints.append(told.exc_value))
+
+    async def ticks() -> Any:
+        yield 1
+
+    def begin(make: Any) -> None:
+        held = [make()]
+        with suppress(StopIteration):
+            held[0].__anext__().send(None)
+        leave_to_the_collector(held, body_first=body_first)
+
+    with Profiler(sink="memory") as profiler:
+        begin(profiler.measure("ticks")(ticks))
+        gc.collect()
+    assert complaints == []
+    assert [span.status for span in profiler.sink.spans] == ["ok"]  # type: ignore[attr-defined]
+
+
+def test_a_body_that_its_wrapper_leaves_open_is_closed_by_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Ctrl-C arrives in the wrapper, between two steps of the body."""
+    import asyncio
+
+    from ferret import decorate
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupted(_: object) -> None:
+        raise Interrupt
+
+    cleaned: list[bool] = []
+
+    async def ticks() -> Any:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    async def main(profiler: Profiler) -> None:
+        generator = profiler.measure("ticks")(ticks)()
+        await anext(generator)
+        monkeypatch.setattr(decorate._Resumed, "__enter__", interrupted)
+        with pytest.raises(Interrupt):
+            await anext(generator)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert cleaned == [True]
+
+    with Profiler(sink="null") as profiler:
+        asyncio.run(main(profiler))
+
+
 def test_objects_within_tags_become_text_without_the_encoder_running_their_code() -> None:
     """An encoder that calls str() while it walks a list lets other threads change the list under it."""
     from ferret import tags
